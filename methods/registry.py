@@ -1,0 +1,297 @@
+"""Which methods there are, what their variants resolve to, and where their stages live.
+
+Everything here comes from `methods/*/config.yaml`; no method's code and no torch is imported, so listing is
+free and the DAG can name every path before anything has run.
+
+    plan = resolve("mar3d", "no_mar_hr", "cpu")
+    plan.params                              # base <- scale <- variant <- variant at that scale
+    for stage in plan.stages:                # in the order in which they are trained
+        stage_folder(runs, dataset, "cpu", stage, seed=0)
+
+A stage's key is a hash of the params that the stage reads and of its upstream stages' keys. Two variants, or
+two methods, that agree on these name the same folder, so the stage is trained once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.identity import ROOT, params_key
+from methods.settings import known, merged, read_yaml, validate
+
+SCALES = ("smoke", "cpu", "gpu", "paper")
+SCHEMA = Path(__file__).with_name("method.schema.yaml")
+
+
+@dataclass(frozen=True)
+class StageDeclaration:
+    """One entry of `stages:`; `borrowed_from` names the method that trains it, if another does."""
+
+    name: str
+    reads: tuple[str, ...]
+    needs: tuple[str, ...]
+    borrowed_from: str | None
+
+
+@dataclass(frozen=True)
+class VariantSpec:
+    """One entry of `variants:`; `stages` is None where the variant uses all of them."""
+
+    name: str
+    label: str
+    summary: str
+    params: Mapping[str, Any]
+    scales: Mapping[str, Mapping[str, Any]]
+    stages: tuple[str, ...] | None
+    published: str | None
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A validated `config.yaml`; `stages` in the order in which they are trained."""
+
+    name: str
+    label: str
+    summary: str
+    kind: str
+    entry: str
+    reads_ground_truth: bool
+    stochastic: bool
+    references: tuple[str, ...]
+    links: Mapping[str, str]
+    stages: Mapping[str, StageDeclaration]
+    params: Mapping[str, Any]
+    scales: Mapping[str, Mapping[str, Any]]
+    variants: Mapping[str, VariantSpec]
+    resources: Mapping[str, int]
+    folder: Path
+
+    @property
+    def first_variant(self) -> str:
+        """The method itself: `full`, or else the first variant listed."""
+        return "full" if "full" in self.variants else next(iter(self.variants))
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One trained part of a plan. `params` is the subset that it reads; `needs` are names in the same plan."""
+
+    owner: str
+    name: str
+    key: str
+    needs: tuple[str, ...]
+    params: Mapping[str, Any]
+
+    @property
+    def folder_name(self) -> str:
+        """`mar3d.vae-0123456789`: the folder under `stages/`."""
+        return f"{self.owner}.{self.name}-{self.key}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A method at one variant and scale: its params and its stages, in the order in which they are trained."""
+
+    method: MethodSpec
+    variant: VariantSpec
+    scale: str
+    params: Mapping[str, Any]
+    stages: tuple[StageSpec, ...]
+
+    def stage(self, name: str) -> StageSpec:
+        """The stage of this name; UserError if the plan has none."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise known(f"stage of {self.method.name}/{self.variant.name}", name, (s.name for s in self.stages))
+
+
+# ---------------------------------------------------------------- discovery
+
+
+@functools.cache
+def load_methods(folder: Path = ROOT / "methods") -> dict[str, MethodSpec]:
+    """Every method under `folder`, by name, in alphabetical order. Raises UserError for a bad config."""
+    paths = sorted(folder.glob("*/config.yaml"))
+    methods = {path.parent.name: _read_method(path) for path in paths}
+    for method in methods.values():
+        _check_borrowed(method, methods)
+    return methods
+
+
+def get_method(name: str, folder: Path = ROOT / "methods") -> MethodSpec:
+    """The method of this name; UserError with the known names otherwise."""
+    methods = load_methods(folder)
+    if name not in methods:
+        raise known("method", name, methods)
+    return methods[name]
+
+
+def _read_method(path: Path) -> MethodSpec:
+    name = f"methods/{path.parent.name}/config.yaml"
+    config = read_yaml(path)
+    if not isinstance(config, dict):
+        raise UserError(f"{name}: the file is not a mapping of keys to values")
+    config = {key: {} if value is None and key in ("params", "stages", "scales") else value for key, value in config.items()}
+    for section in ("variants", "scales"):  # `full:` with nothing behind it reads as null and means no difference
+        if isinstance(config.get(section), dict):
+            config[section] = {key: {} if value is None else value for key, value in config[section].items()}
+    validate(config, SCHEMA, name)
+    if config["name"] != path.parent.name:
+        raise UserError(f"{name}: name is {config['name']!r} but the folder is {path.parent.name!r}; make them equal")
+    if config.get("reads_ground_truth") and config["kind"] != "control":
+        raise UserError(f"{name}: only a control may read the ground truth; set kind: control")
+    stages = _read_stages(config, name)
+    variants = {key: _read_variant(key, value, stages, name) for key, value in config["variants"].items()}
+    method = MethodSpec(
+        name=config["name"],
+        label=config["label"],
+        summary=config["summary"],
+        kind=config["kind"],
+        entry=config["entry"],
+        reads_ground_truth=config.get("reads_ground_truth", False),
+        stochastic=config.get("stochastic", True),
+        references=tuple(config.get("references", ())),
+        links=config.get("links", {}),
+        stages=stages,
+        params=config["params"],
+        scales=config.get("scales", {}),
+        variants=variants,
+        resources=config.get("resources", {}),
+        folder=path.parent,
+    )
+    for variant in variants.values():  # a misspelt param is found before anything runs, at every scale
+        for scale in SCALES:
+            _resolve_params(method, variant, scale)
+    return method
+
+
+def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclaration]:
+    declared = {
+        key: StageDeclaration(key, tuple(value.get("reads", ())), tuple(value.get("needs", ())), value.get("from"))
+        for key, value in config.get("stages", {}).items()
+    }
+    for stage in declared.values():
+        for read in stage.reads:
+            if read not in config["params"]:
+                raise UserError(f"{name}: stage {stage.name} reads what is not there: {known('param', read, config['params'])}")
+        for need in stage.needs:
+            if need not in declared:
+                raise UserError(f"{name}: stage {stage.name} needs what is not there: {known('stage', need, declared)}")
+    ordered: dict[str, StageDeclaration] = {}
+    while len(ordered) < len(declared):
+        ready = [key for key, stage in declared.items() if key not in ordered and all(n in ordered for n in stage.needs)]
+        if not ready:
+            rest = ", ".join(key for key in declared if key not in ordered)
+            raise UserError(f"{name}: the stages {rest} need each other in a circle; take one `needs` out")
+        ordered[ready[0]] = declared[ready[0]]
+    return ordered
+
+
+def _read_variant(key: str, value: Mapping[str, Any], stages: Mapping[str, StageDeclaration], name: str) -> VariantSpec:
+    chosen = value.get("stages")
+    for stage in chosen or ():
+        if stage not in stages:
+            raise UserError(f"{name}: variants.{key}.stages: {known('stage', stage, stages)}")
+        for need in stages[stage].needs:
+            if need not in chosen:
+                raise UserError(f"{name}: variants.{key}.stages has {stage!r} but not {need!r}, which it needs; add it")
+    return VariantSpec(
+        name=key,
+        label=value.get("label", key),
+        summary=value.get("summary", ""),
+        params=value.get("params", {}),
+        scales=value.get("scales", {}),
+        stages=None if chosen is None else tuple(chosen),
+        published=value.get("published"),
+    )
+
+
+def _check_borrowed(method: MethodSpec, methods: Mapping[str, MethodSpec]) -> None:
+    for stage in method.stages.values():
+        if stage.borrowed_from is None:
+            continue
+        where = f"methods/{method.name}/config.yaml: stages.{stage.name}.from"
+        owner = methods.get(stage.borrowed_from)
+        if owner is None:
+            raise UserError(f"{where}: {known('method', stage.borrowed_from, methods)}")
+        if stage.name not in owner.stages:
+            raise UserError(f"{where}: {known(f'stage of {owner.name}', stage.name, owner.stages)}")
+        if owner.stages[stage.name].borrowed_from:
+            raise UserError(f"{where}: {owner.name} borrows it itself; name {owner.stages[stage.name].borrowed_from!r}")
+        for need in owner.stages[stage.name].needs:
+            if need not in method.stages or method.stages[need].borrowed_from != owner.name:
+                raise UserError(f"{where}: {owner.name}'s {stage.name!r} needs {need!r}; borrow that from {owner.name} too")
+
+
+# ---------------------------------------------------------------- resolution
+
+
+def _resolve_params(method: MethodSpec, variant: VariantSpec, scale: str) -> dict[str, Any]:
+    where = f"methods/{method.name}/config.yaml"
+    params = merged(method.params, method.scales.get(scale, {}), f"{where}: scales.{scale}")
+    params = merged(params, variant.params, f"{where}: variants.{variant.name}.params")
+    return merged(params, variant.scales.get(scale, {}), f"{where}: variants.{variant.name}.scales.{scale}")
+
+
+@functools.cache
+def resolve(method: str, variant: str, scale: str, folder: Path = ROOT / "methods") -> Plan:
+    """The plan of a method's variant at a scale; UserError for an unknown name."""
+    spec = get_method(method, folder)
+    if variant not in spec.variants:
+        raise known(f"variant of {method}", variant, spec.variants)
+    if scale not in SCALES:
+        raise known("scale", scale, SCALES)
+    chosen = spec.variants[variant]
+    params = _resolve_params(spec, chosen, scale)
+    stages: dict[str, StageSpec] = {}
+    for name, stage in spec.stages.items():
+        if chosen.stages is not None and name not in chosen.stages:
+            continue
+        if stage.borrowed_from is not None:
+            owner = get_method(stage.borrowed_from, folder)
+            stages[name] = resolve(owner.name, owner.first_variant, scale, folder).stage(name)
+            continue
+        subset = {key: params[key] for key in stage.reads}
+        upstream = {need: stages[need].key for need in stage.needs}
+        key = params_key({"owner": method, "stage": name, "params": subset, "upstream": upstream})
+        stages[name] = StageSpec(method, name, key, stage.needs, subset)
+    return Plan(spec, chosen, scale, params, tuple(_in_order(stages)))
+
+
+def _in_order(stages: Mapping[str, StageSpec]) -> list[StageSpec]:
+    ordered: list[StageSpec] = []
+    waiting = list(stages.values())
+    while waiting:  # borrowed stages say what they need only now, so the order is settled here
+        done = {stage.name for stage in ordered}
+        stage = next(stage for stage in waiting if done.issuperset(stage.needs))
+        ordered.append(stage)
+        waiting.remove(stage)
+    return ordered
+
+
+def fitting_variant(stage: StageSpec, scale: str, folder: Path = ROOT / "methods") -> str:
+    """A variant of the stage's owner that trains exactly this stage (the first one listed)."""
+    owner = get_method(stage.owner, folder)
+    for variant in (owner.first_variant, *owner.variants):
+        if stage in resolve(owner.name, variant, scale, folder).stages:
+            return variant
+    raise UserError(f"no variant of {stage.owner} trains {stage.folder_name} at scale {scale}; its params have changed")
+
+
+# ---------------------------------------------------------------- places
+
+
+def stage_folder(runs: str | Path, dataset: str, scale: str, stage: StageSpec, seed: int) -> Path:
+    """Where a stage's weights, losses and manifest live; shared by all variants that agree on it."""
+    return Path(runs) / dataset / scale / "stages" / stage.folder_name / f"seed{seed}"
+
+
+def generated_folder(runs: str | Path, dataset: str, scale: str, method: str, variant: str, seed: int) -> Path:
+    """Where a variant's meshes and `generate.jsonl` live."""
+    return Path(runs) / dataset / scale / "generated" / method / variant / f"seed{seed}"
