@@ -1,0 +1,28 @@
+# `make help` says what there is. SCALE: smoke, cpu (the default), gpu, paper. DATASET: a name from config/config.yaml, or a folder.
+SCALE ?= cpu
+DATASET ?=
+CORES ?= all
+VENV := .venv
+# The environment first on the path, so that the rules' `python` is this one.
+ENVIRONMENT := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONPATH=
+SETTINGS := $(if $(filter cpu,$(SCALE)),,--config scale=$(SCALE) )$(if $(DATASET),--config dataset=$(DATASET) )
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test table2
+
+help: ## this text
+	@echo "make setup                        the environment alone (.venv, from requirements.lock)"
+	@echo "make table2 [SCALE=…] [DATASET=…] from meshes to reports/table2.csv; SCALE: smoke, cpu (default), gpu, paper"
+	@echo "                                  DATASET: procedural (default), meshes, or the path of a folder of meshes"
+	@echo "make test                         all tests"
+
+setup: $(VENV)/.complete ## the environment alone
+
+$(VENV)/.complete: requirements.lock pyproject.toml .ci/environment
+	@.ci/environment
+
+test: $(VENV)/.complete ## all tests
+	@$(ENVIRONMENT) python -m pytest -q
+
+table2: $(VENV)/.complete ## from meshes to reports/table2.csv
+	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/table2.csv
