@@ -5,7 +5,8 @@ CORES ?= all
 VENV := .venv
 # The environment first on the path, so that the rules' `python` is this one.
 ENVIRONMENT := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONPATH=
-SETTINGS := $(if $(filter cpu,$(SCALE)),,--config scale=$(SCALE) )$(if $(DATASET),--config dataset=$(DATASET) )
+# One --config for both: a second one would replace the first.
+SETTINGS := $(if $(filter-out cpu,$(SCALE))$(DATASET),--config scale=$(SCALE)$(if $(DATASET), dataset=$(DATASET)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test table2

@@ -1,0 +1,79 @@
+"""The configuration of a run: defaults, the scale's file, the command line; checked before anything starts.
+
+    config/config.yaml  <-  config/{scale}.yaml  <-  --configfile and --config
+
+so that `--config scale=smoke` and `--configfile config/smoke.yaml` mean the same. Every mistake is one
+sentence (`UserError`): an unknown key, scale, dataset, method, variant or protocol.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.identity import ROOT, params_key
+from evaluation import protocol
+from methods import registry
+from methods.settings import known, read_yaml, validate
+
+FOLDER = ROOT / "config"
+SCHEMA = FOLDER / "config.schema.yaml"
+
+
+def laid_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `difference` over it; mappings merge key by key, all else is replaced. Both stay as they are."""
+    result = copy.deepcopy(dict(base))
+    for key, value in difference.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = laid_over(old, value) if both else copy.deepcopy(value)
+    return result
+
+
+def load(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole configuration for what the command line gave. Raises UserError with one sentence."""
+    config = read_yaml(FOLDER / "config.yaml")
+    scale = given.get("scale", config["scale"])
+    if scale not in registry.SCALES:
+        raise known("scale", scale, registry.SCALES)
+    if (FOLDER / f"{scale}.yaml").exists():
+        config = laid_over(config, read_yaml(FOLDER / f"{scale}.yaml"))
+    config = laid_over(config, {key: str(value) if key == "dataset" else value for key, value in given.items()})
+    validate(config, SCHEMA, "the configuration")
+    config = _with_dataset(config)
+    protocol.load(config["evaluation"]["protocol"])
+    for run in config["table2"]["settings"] + config["table2"]["controls"]:
+        registry.resolve(*run.split("/"), scale)
+    return config
+
+
+def _with_dataset(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with `dataset` a name; the path of a folder gets a name and an entry of its own."""
+    name, datasets = config["dataset"], dict(config["datasets"])
+    if name not in datasets:
+        folder = Path(name).expanduser()
+        if "/" not in name and not folder.is_dir():
+            raise UserError(f"{known('dataset', name, datasets)}; or give the path of a folder of meshes")
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {name!r}; dataset is a name ({', '.join(datasets)}) or a folder of meshes")
+        source: dict[str, Any] = {"source": "folder", "root": str(folder.resolve())}
+        if (folder / "index.csv").is_file():
+            source["index"] = "index.csv"
+        word = re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower()).strip("_") or "folder"
+        name = f"{word}_{params_key(source['root'], 6)}"
+        datasets[name] = source
+    chosen = datasets[name]
+    if chosen["source"] == "procedural" and "counts" not in chosen:
+        raise UserError(f"datasets.{name} lacks the key 'counts'")
+    if chosen["source"] == "folder":
+        if "root" not in chosen:
+            raise UserError(f"datasets.{name} lacks the key 'root'")
+        root = (ROOT / Path(chosen["root"]).expanduser()).resolve()
+        if not root.is_dir():
+            raise UserError(f"the dataset {name!r} is not here: there is no folder {root}; set datasets.{name}.root")
+        datasets[name] = {**chosen, "root": str(root)}
+    return {**config, "dataset": name, "datasets": datasets}
