@@ -21,13 +21,7 @@ from safetensors.numpy import save_file
 from core.errors import UserError
 from core.files import atomic_path
 from core.randomness import seed_of
-from data.quantise import (
-    decode_normals,
-    decode_positions,
-    encode_normals,
-    encode_positions,
-    query_positions,
-)
+from data.quantise import decode_normals, decode_positions, encode_positions, query_positions
 from data.views import View
 
 FORMAT = 1
@@ -58,7 +52,8 @@ def encode_mesh(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
     order = np.argsort(np.argsort(first))  # keep the order in which vertices first appear
     codes, faces = codes[np.sort(first)], order[inverse.reshape(-1)][faces]
     whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
-    return codes, faces[whole]
+    used, faces = np.unique(faces[whole], return_inverse=True)
+    return codes[used], faces.reshape(-1, 3)
 
 
 def _concatenate(parts: list[np.ndarray], empty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +83,9 @@ def write_shard(path: str | Path, params: dict[str, Any], objects: list[Prepared
         "view_elevation": stack([v.elevation for v in views], np.float32, n_views),
         "view_azimuth": stack([v.azimuth for v in views], np.float32, n_views),
     }
-    arrays["vertices"], arrays["vertex_offsets"] = _concatenate([o.vertices for o in objects], np.empty((0, 3), np.uint16))
+    arrays["vertices"], arrays["vertex_offsets"] = _concatenate(
+        [o.vertices for o in objects], np.empty((0, 3), np.uint16)
+    )
     faces = [o.faces.astype(face_type) for o in objects]
     arrays["faces"], arrays["face_offsets"] = _concatenate(faces, np.empty((0, 3), face_type))
     for kind in ("image", *params["keep"]):
@@ -137,12 +134,12 @@ class Split:
 
     def __init__(self, folder: str | Path, split: str) -> None:
         self.folder, self.name = Path(folder), split
-        self._paths = shard_paths(folder, split)
-        headers = [read_header(path) for path in self._paths]
+        self.paths = shard_paths(folder, split)
+        headers = [read_header(path) for path in self.paths]
         self.params: dict[str, Any] = headers[0]["params"]
-        for path, header in zip(self._paths, headers, strict=True):
+        for path, header in zip(self.paths, headers, strict=True):
             if header["params"] != self.params:
-                raise UserError(f"{path} was prepared with other parameters than {self._paths[0]}: prepare all again")
+                raise UserError(f"{path} was prepared with other parameters than {self.paths[0]}: prepare all again")
         self.about: list[dict[str, str]] = [about for header in headers for about in header["objects"]]
         self.objects = [about["object"] for about in self.about]
         self.categories = [about["category"] for about in self.about]
@@ -160,7 +157,7 @@ class Split:
 
     def _rows(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
         if shard not in self._open:
-            self._open[shard] = safe_open(self._paths[shard], framework="np")
+            self._open[shard] = safe_open(self.paths[shard], framework="np")
         return self._open[shard].get_slice(name)[start:stop]
 
     def _row(self, name: str, i: int) -> np.ndarray:
@@ -174,7 +171,7 @@ class Split:
         return self._rows(name, shard, start, stop)
 
     def surface(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Surface points (N, 3) and unit normals (N, 3) in random order: the first N/4 and N/16 are the coarser levels."""
+        """Points and unit normals (N, 3) in random order: the first N/4 and N/16 rows are the coarser levels."""
         return decode_positions(self._row("points", i)), decode_normals(self._row("normals", i))
 
     def occupancy(self, i: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -205,12 +202,12 @@ class Split:
         return np.asarray(self._picture("image", i, v).convert("RGBA"))
 
     def normal(self, i: int, v: int) -> np.ndarray:
-        """Unit normals of the view frame (h, w, 3) f32, zero where nothing was hit; only if prepared with keep: [normal]."""
+        """Normals of the view frame (h, w, 3) f32, zero off the object; only if prepared with keep: [normal]."""
         codes = np.asarray(self._picture("normal", i, v).convert("RGB")).astype(np.float32)
         return np.where(codes.any(-1, keepdims=True), codes / 127.5 - 1, np.float32(0))
 
     def depth(self, i: int, v: int) -> np.ndarray:
-        """Depth along the camera's axis (h, w) f32, zero where nothing was hit; only if prepared with keep: [depth]."""
+        """Depth along the camera's axis (h, w) f32, zero off the object; only if prepared with keep: [depth]."""
         return np.asarray(self._picture("depth", i, v)).astype(np.float32) / 8192
 
     def _picture(self, kind: str, i: int, v: int) -> Image.Image:
@@ -270,8 +267,9 @@ class Sample:
 
 def evaluation_views(split: Split, n: int) -> list[tuple[int, int]]:
     """`n` upright views of every object, as (object index, view index); chosen by a hash of the object's name."""
-    if not 1 <= n <= len(split.upright_views):
-        raise UserError(f"{n} evaluation views asked, but objects of {split.folder} have {len(split.upright_views)} upright ones")
+    available = len(split.upright_views)
+    if not 1 <= n <= available:
+        raise UserError(f"{n} evaluation views asked, but objects of {split.folder} have {available} upright ones")
     pairs = []
     for i, name in enumerate(split.objects):
         order = sorted(split.upright_views, key=lambda v, name=name: seed_of("evaluation view", name, v))

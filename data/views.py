@@ -83,7 +83,8 @@ def fit_view(pose: Pose, vertices: np.ndarray) -> View:
     low, high = turned.min(0), turned.max(0)
     scale = np.float32(LONGEST_SIDE / (high - low).max())
     offset = (float(scale) * (low + high) / 2).astype(np.float32)
-    return View(rotation, float(scale), offset, float(np.float32(pose.elevation)), float(np.float32(pose.azimuth)), pose.upright)
+    elevation, azimuth = float(np.float32(pose.elevation)), float(np.float32(pose.azimuth))  # as they are stored
+    return View(rotation, float(scale), offset, elevation, azimuth, pose.upright)
 
 
 def camera(elevation: float, radius: float) -> tuple[np.ndarray, np.ndarray]:

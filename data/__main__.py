@@ -1,0 +1,205 @@
+"""The front door of the room: `python -m data prepare|quarantine|preview|info --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError, run_cli
+from data.prepare import DEFAULTS, already_prepared, check_params, prepare_shard, shard_count, shard_path, shard_specs
+from data.sources import SPLITS, list_objects
+
+PREPARE = """\
+Prepare a dataset: watertight solids, surface points, occupancy and condition images, in shards.
+
+  python -m data prepare --source procedural --train 100 --val 10 --test 10 --out runs/try/prepared
+  python -m data prepare --source path/to/meshes --out runs/mine/prepared --jobs 2
+  python -m data prepare --source path/to/meshes --index index.csv --train 200 --set points=2048 image_size=64 --out …
+
+The first makes objects from seeds; the others read .obj .ply .stl .off .glb .gltf files, split by the CSV (columns
+id, path, split, category) or, without one, 80/10/10 by the hash of their names. Shards that exist are kept, so a run
+that was stopped goes on where it was. Objects that cannot be used are left out, each with its reason in a
+quarantine.csv; the run says how many.
+
+parameters for --set, and what holds without it:
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and run one command."""
+    parser = argparse.ArgumentParser(prog="python -m data", description="Raw meshes in, prepared shards out.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="prepare|quarantine|preview|info")
+
+    known = "\n".join(f"  {name:14s}{json.dumps(value)}" for name, value in DEFAULTS.items())
+    raw = argparse.RawDescriptionHelpFormatter
+    prepare = commands.add_parser(
+        "prepare", help="prepare a dataset, or one shard of it", description=PREPARE + known, formatter_class=raw
+    )
+    prepare.add_argument(
+        "--source", default="procedural", help="`procedural`, or a folder of meshes (default: procedural)"
+    )
+    prepare.add_argument("--index", help="CSV of splits and categories, relative to the folder")
+    for split, count in zip(SPLITS, (100, 10, 10), strict=True):
+        prepare.add_argument(
+            f"--{split}", type=int, metavar="N", help=f"objects of {split} (default: {count}, or all of a folder)"
+        )
+    prepare.add_argument("--out", type=Path, metavar="DIR", help="folder to write to")
+    prepare.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters, values as JSON")
+    prepare.add_argument("--shard-size", type=int, default=256, metavar="N", help="objects in a shard (default: 256)")
+    prepare.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
+    job_help = "one shard only, for the workflow: JSON text or file with dataset, source, params, split, shard, shard_size, out"
+    prepare.add_argument("--job", metavar="JSON", help=job_help)
+    prepare.set_defaults(run=_prepare)
+
+    quarantine = commands.add_parser("quarantine", help="join the lists of objects left out, and describe the dataset")
+    quarantine.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
+    quarantine.add_argument("--out", type=Path, required=True, metavar="CSV", help="one line for each object left out")
+    quarantine.add_argument(
+        "--manifest", type=Path, metavar="JSON", help="counts, parameters, data hash (default: manifest.json beside)"
+    )
+    quarantine.set_defaults(run=_quarantine)
+
+    preview = commands.add_parser("preview", help="a contact sheet (PNG) of objects and views")
+    preview.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
+    preview.add_argument("--split", choices=SPLITS, default="test", help="default: test")
+    preview.add_argument("--out", type=Path, required=True, metavar="PNG")
+    preview.add_argument("--objects", type=int, default=24, metavar="N", help="default: 24, spread over the split")
+    preview.add_argument("--views", type=int, default=6, metavar="N", help="default: 6, spread over the views")
+    preview.set_defaults(run=_preview)
+
+    info = commands.add_parser("info", help="what a prepared dataset holds")
+    info.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
+    info.set_defaults(run=_info)
+
+    options = parser.parse_args(arguments)
+    return options.run(options)
+
+
+def _json(text: str, what: str) -> Any:
+    """JSON from the command line, or from a file named there."""
+    try:
+        return json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{what} is neither JSON nor a JSON file: {error}") from error
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set wants NAME=VALUE, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    if options.job:
+        job = _json(options.job, "--job")
+        missing = {"dataset", "source", "params", "split", "shard", "shard_size", "out"} - set(job)
+        if missing:
+            raise UserError(f"--job lacks {', '.join(sorted(missing))}")
+        specs = shard_specs(list_objects(job["source"]), job["split"], job["shard"], job["shard_size"])
+        out = shard_path(job["out"], job["split"], job["shard"])
+        prepare_shard(specs, job["source"], job["params"], out, dataset=job["dataset"])
+        return 0
+    if options.out is None:
+        raise UserError("say where to write: --out DIR")
+    params = check_params(dict(_setting(text) for text in options.set))
+    counts = {split: getattr(options, split) for split in SPLITS}
+    if options.source == "procedural":
+        counts = {
+            split: default if counts[split] is None else counts[split]
+            for split, default in zip(SPLITS, (100, 10, 10), strict=True)
+        }
+        dataset, source = "procedural", {"source": "procedural", "counts": counts}
+    else:
+        dataset = Path(options.source).resolve().name
+        source = {
+            "source": "folder",
+            "root": options.source,
+            "limit": {s: n for s, n in counts.items() if n is not None},
+        }
+        source |= {"index": options.index} if options.index else {}
+    return _prepare_all(dataset, source, params, options)
+
+
+def _prepare_all(dataset: str, source: dict[str, Any], params: dict[str, Any], options: argparse.Namespace) -> int:
+    """Prepare the missing shards of all splits, then join their quarantine files."""
+    all_specs = list_objects(source)
+    tasks = []
+    for split in SPLITS:
+        count = shard_count(all_specs, split, options.shard_size)
+        extra = shard_path(options.out, split, count)
+        if extra.exists():
+            raise UserError(f"{extra} is left from a larger dataset: choose another folder or delete it")
+        for shard in range(count):
+            specs, path = (
+                shard_specs(all_specs, split, shard, options.shard_size),
+                shard_path(options.out, split, shard),
+            )
+            if not already_prepared(path, specs, params):
+                tasks.append((specs, source, params, path, dataset))
+    if options.jobs > 1:
+        with ProcessPoolExecutor(options.jobs) as pool:
+            list(pool.map(_prepare_task, tasks))
+    else:
+        for task in tasks:
+            _prepare_task(task)
+    return _describe(options.out, options.out / "quarantine.csv", options.out / "manifest.json")
+
+
+def _prepare_task(task: tuple[Any, ...]) -> None:
+    *positional, dataset = task
+    prepare_shard(*positional, dataset=dataset)
+
+
+def _describe(prepared: Path, out: Path, manifest: Path) -> int:
+    from data.quarantine import collect
+
+    summary = collect(prepared, out, manifest)
+    for split, entry in summary["splits"].items():
+        total = entry["objects"] + entry["left_out"]
+        left_out = f"{entry['left_out']} of {total} left out, see {out}" if entry["left_out"] else "none left out"
+        print(
+            f"{split}: {entry['objects']} objects in {entry['shards']} shard(s), {entry['bytes'] / 1e6:.1f} MB; {left_out}"
+        )
+    return 0
+
+
+def _quarantine(options: argparse.Namespace) -> int:
+    return _describe(options.prepared, options.out, options.manifest or options.out.with_name("manifest.json"))
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from data.preview import contact_sheet
+    from data.store import Split
+
+    count = contact_sheet(
+        Split(options.prepared, options.split), options.out, objects=options.objects, views=options.views
+    )
+    print(f"{options.out}: {count} objects")
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from data.store import Split
+
+    found = [split for split in SPLITS if (options.prepared / split).is_dir()]
+    for name in found or SPLITS[:1]:
+        split = Split(options.prepared, name)
+        size = sum(path.stat().st_size for path in split.paths)
+        categories = len(set(split.categories))
+        per_object = f"{size / len(split) / 1e3:.0f} KB each" if len(split) else "empty"
+        print(
+            f"{name}: {len(split)} objects of {categories} categories, {split.n_views} views of {split.image_size} px, {per_object}"
+        )
+        print("  " + ", ".join(f"{key} {value}" for key, value in split.params.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)

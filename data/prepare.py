@@ -1,0 +1,220 @@
+"""From raw meshes to prepared shards: load, normalise, make solid, sample, label, render, store.
+
+Each object is made on its own, with random streams named after it, so a shard does not depend on its neighbours or
+on the order of work: the same arguments give the same bytes. An object that cannot be prepared becomes a line of the
+shard's quarantine file, with the reason; the rest goes on.
+
+Importing this module is cheap: geometry packages are imported when the first object is made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+from core.files import write_text
+from core.progress import Progress
+from core.randomness import numpy_rng, seed_of
+from data.quarantine import as_text, quarantine_path, read_quarantine
+
+if TYPE_CHECKING:
+    from data.sources import ObjectSpec
+    from data.store import PreparedObject
+
+# What a person gets who says nothing; the scales of config/ say everything.
+DEFAULTS: dict[str, Any] = {
+    "points": 4096,  # surface points; /4 and /16 are the coarser pyramid levels
+    "volume": 16384,  # occupancy queries in the whole box
+    "near": 16384,  # occupancy queries near the surface, in equal parts per sigma
+    "sigmas": [0.005, 0.02],  # their distances, in units of the box [-1.05, 1.05]
+    "grid": 128,  # resolution of the watertight surface
+    "faces": 20000,  # a stored ground-truth mesh is decimated to this
+    "azimuths": 8,  # upright views
+    "rotations": 1,  # further views with a random object rotation, per azimuth
+    "val_rotations": 0,  # the same for val and test
+    "image_size": 128,  # pixels
+    "supersample": 2,  # squared: rays per pixel
+    "image_format": "webp",  # or png
+    "keep": [],  # of normal, depth
+    "shading": "clay",  # or texture: the mesh's own colours where it has some
+}
+CHOICES = {"image_format": ("webp", "png"), "shading": ("clay", "texture")}
+
+
+def shard_count(specs: Sequence[ObjectSpec], split: str, shard_size: int) -> int:
+    """How many shards a split fills."""
+    return -(-sum(spec.split == split for spec in specs) // shard_size)
+
+
+def shard_specs(specs: Sequence[ObjectSpec], split: str, shard: int, shard_size: int) -> list[ObjectSpec]:
+    """The objects of one shard."""
+    return [spec for spec in specs if spec.split == split][shard * shard_size : (shard + 1) * shard_size]
+
+
+def shard_path(folder: str | Path, split: str, shard: int) -> Path:
+    """Where a shard is written."""
+    return Path(folder) / split / f"{shard:05d}.safetensors"
+
+
+def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with the defaults filled in; a UserError for an unknown name or an impossible value."""
+    unknown = sorted(set(params) - set(DEFAULTS))
+    if unknown:
+        raise UserError(f"unknown prepare parameter {unknown[0]!r}: choose from {', '.join(DEFAULTS)}")
+    params = {**DEFAULTS, **params}
+    for name, least in {"points": 16, "volume": 0, "near": 0, "grid": 16, "faces": 100, "azimuths": 1}.items():
+        if params[name] < least:
+            raise UserError(f"prepare parameter {name} is {params[name]}, it must be at least {least}")
+    for name, choices in CHOICES.items():
+        if params[name] not in choices:
+            raise UserError(f"prepare parameter {name} is {params[name]!r}: choose one of {', '.join(choices)}")
+    if not set(params["keep"]) <= {"normal", "depth"}:
+        raise UserError(f"prepare parameter keep is {params['keep']}: it is a list of normal and depth")
+    return params
+
+
+def split_params(params: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """The parameters that hold for one split: val and test have their own number of rotations."""
+    params = check_params(params)
+    val_rotations = params.pop("val_rotations")
+    return params if split == "train" else {**params, "rotations": val_rotations}
+
+
+def prepare_shard(
+    specs: Sequence[ObjectSpec], source: Mapping[str, Any], params: Mapping[str, Any], out: str | Path, *, dataset: str
+) -> tuple[int, int]:
+    """Prepare the objects of one shard (all of one split) into `out`; returns (objects kept, objects left out).
+
+    The quarantine file is written first and the shard renamed into place last, so a shard that exists is whole.
+    """
+    from data.store import write_shard
+
+    out = Path(out)
+    split = specs[0].split if specs else out.parent.name
+    params = split_params(params, split)
+    kept: list[PreparedObject] = []
+    left_out: list[tuple[str, str, str, str]] = []
+    progress = Progress(f"prepare {dataset} {split} {out.stem}", len(specs))
+    for k, spec in enumerate(specs):
+        try:
+            kept.append(prepare_object(spec, source, params, dataset=dataset))
+        except MemoryError:
+            raise
+        except Exception as error:
+            left_out.append((spec.object, spec.source, spec.path or "", reason_of(error)))
+        progress.update(k + 1, f"{len(left_out)} left out" if left_out else "")
+    write_text(quarantine_path(out), as_text(left_out))
+    write_shard(out, params, kept)
+    if left_out:
+        print(f"{out}: left out {len(left_out)} of {len(specs)} objects, see {quarantine_path(out)}", file=sys.stderr)
+    return len(kept), len(left_out)
+
+
+def reason_of(error: Exception) -> str:
+    """Why an object was left out, in one line."""
+    from data.load import BadMesh
+
+    text = " ".join(str(error).split())
+    if isinstance(error, BadMesh):
+        return text
+    return f"could not be prepared ({type(error).__name__}: {text})"[:300]
+
+
+def prepare_object(
+    spec: ObjectSpec, source: Mapping[str, Any], params: Mapping[str, Any], *, dataset: str
+) -> PreparedObject:
+    """Everything that is stored of one object; raises BadMesh, or anything that a hostile mesh provokes.
+
+    Surface points come from the watertight solid, so that no hidden inner face is learnt from; images and the
+    stored mesh come from the mesh as loaded.
+    """
+    import numpy as np
+
+    from data.load import BadMesh, RawMesh, normalise
+    from data.quantise import decode_positions, encode_normals, encode_positions, query_positions
+    from data.render import Scene, encode_depth, encode_image, encode_normal
+    from data.sample import sample_surface
+    from data.sources import load
+    from data.store import PreparedObject, encode_mesh
+    from data.views import fit_view, plan_views
+    from data.watertight import make_solid
+
+    raw = load(spec, source)
+    vertices, _, _ = normalise(raw.vertices)
+    raw = RawMesh(vertices=vertices, faces=raw.faces, colours=raw.colours, solid=raw.solid)
+    solid = make_solid(raw, params["grid"])
+
+    surface_rng = numpy_rng("prepare", dataset, spec.object, "surface")
+    try:
+        points, normals = sample_surface(*solid.mesh(), params["points"], rng=surface_rng)
+    except ValueError as error:
+        raise BadMesh(str(error)) from error
+    codes = encode_positions(points)
+    seed = seed_of("prepare", dataset, spec.object, "queries")
+    counts = {"volume": params["volume"], "near": params["near"], "sigmas": tuple(params["sigmas"])}
+    labels = solid.inside(query_positions(decode_positions(codes), seed=seed, **counts))
+
+    poses = plan_views(params["azimuths"], params["rotations"], numpy_rng("prepare", dataset, spec.object, "views"))
+    views = [fit_view(pose, vertices) for pose in poses]
+    scene = Scene(vertices, raw.faces, raw.colours if params["shading"] == "texture" else None)
+    pictures: dict[str, list[bytes]] = {kind: [] for kind in ("image", *params["keep"])}
+    for view in views:
+        picture = scene.render(
+            view, params["image_size"], supersample=params["supersample"], keep=tuple(params["keep"])
+        )
+        pictures["image"].append(encode_image(picture.image, params["image_format"]))
+        if picture.normal is not None:
+            pictures["normal"].append(encode_normal(picture.normal))
+        if picture.depth is not None:
+            pictures["depth"].append(encode_depth(picture.depth))
+
+    stored_vertices, stored_faces = encode_mesh(*decimated(vertices, raw.faces, params["faces"]))
+    if not len(stored_faces):
+        raise BadMesh("nothing is left of it at 16 bits per coordinate")
+    about = {
+        "object": spec.object,
+        "category": spec.category,
+        "source": spec.source,
+        "path": spec.path or "",
+        "licence": spec.licence,
+        "attribution": spec.attribution,
+        "loaded_faces": str(len(raw.faces)),
+    }
+    return PreparedObject(
+        about=about,
+        seed=seed,
+        points=codes,
+        normals=encode_normals(normals),
+        labels=np.asarray(labels, bool),
+        vertices=stored_vertices,
+        faces=stored_faces,
+        views=views,
+        pictures=pictures,
+    )
+
+
+def decimated(vertices: Any, faces: Any, limit: int) -> tuple[Any, Any]:
+    """The mesh itself, or its quadric decimation to about `limit` faces where it has more."""
+    if len(faces) <= limit:
+        return vertices, faces
+    import fast_simplification
+
+    return fast_simplification.simplify(vertices, faces, target_count=limit)
+
+
+def already_prepared(path: Path, specs: Sequence[ObjectSpec], params: Mapping[str, Any]) -> bool:
+    """Whether this shard exists and holds just these objects and parameters; a UserError if it holds others."""
+    from data.store import read_header
+
+    if not path.exists():
+        return False
+    header = read_header(path)
+    held = {about["object"] for about in header["objects"]} | {row[0] for row in read_quarantine(quarantine_path(path))}
+    if header["params"] != split_params(params, path.parent.name) or held != {spec.object for spec in specs}:
+        raise UserError(
+            f"{path} was prepared from other objects or with other parameters: choose another folder or delete it"
+        )
+    return True
