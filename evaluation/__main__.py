@@ -1,0 +1,158 @@
+"""The front door of the room: `python -m evaluation --help`."""
+
+from __future__ import annotations
+
+import os
+
+# One thread in every library below, set before they load: sums of several threads differ in their last digits, and
+# `rows` runs one process per core instead.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from core.errors import UserError, run_cli
+
+DESCRIPTION = """Score meshes under a named protocol.
+
+  python -m evaluation score prediction.obj truth.glb     two meshes, a small table
+  python -m evaluation rows --generated DIR ...           a folder of generated meshes, one row an object and view
+  python -m evaluation protocols                          the recipes there are
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run one command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    _add_score(commands)
+    _add_rows(commands)
+    protocols = commands.add_parser("protocols", help="list the protocols", description="List the protocols.")
+    protocols.set_defaults(run=_protocols)
+    arguments = parser.parse_args(argv)
+    return arguments.run(arguments)
+
+
+def _add_score(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "score",
+        help="score one mesh against another",
+        description="Normalise both meshes, turn the prediction onto the ground truth and print the numbers before and "
+        "after. Any format that trimesh reads: obj, ply, stl, off, glb, gltf, ...; +Y is up.",
+    )
+    parser.add_argument("prediction", type=Path, help="the mesh to judge")
+    parser.add_argument("truth", type=Path, help="the mesh it should be")
+    parser.add_argument("--protocol", default="v1", help="name of a protocol (default: %(default)s)")
+    parser.add_argument("--name", default="", help="seeds the surface samples, together with the protocol (default: empty)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table; undefined numbers are null")
+    parser.set_defaults(run=_score)
+
+
+def _add_rows(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "rows",
+        help="score a folder of generated meshes",
+        description="Read DIR/generate.jsonl and the meshes beside it, score each against the test split of the prepared "
+        "shards in the same view, and write one row an object and view as Parquet. A failed object is a row too.",
+    )
+    parser.add_argument("--generated", type=Path, required=True, help="folder with generate.jsonl and meshes/")
+    parser.add_argument("--prepared", type=Path, required=True, help="folder of the prepared shards (with test/)")
+    parser.add_argument("--protocol", default="v1", help="name of a protocol (default: %(default)s)")
+    for key in ("dataset", "scale", "method", "variant"):
+        parser.add_argument(f"--{key}", required=True, help=f"written into the column {key!r}")
+    parser.add_argument("--seed", type=int, required=True, help="written into the column 'seed'")
+    parser.add_argument("--threads", type=int, default=1, help="processes of one thread each; rows do not depend on it")
+    parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
+    parser.set_defaults(run=_rows)
+
+
+def _protocols(_: argparse.Namespace) -> int:
+    from evaluation import protocol
+
+    for name in protocol.names():
+        print(f"{name:14s} {protocol.load(name).summary}")
+    return 0
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from evaluation import load, protocol, score
+
+    recipe = protocol.load(arguments.protocol)
+    meshes = []
+    for path in (arguments.prediction, arguments.truth):
+        try:
+            meshes.append(load.read(path))
+        except load.BadMesh as error:
+            raise UserError(f"{path}: {error}") from error
+    try:
+        numbers = score.score(*meshes, recipe, name=arguments.name)
+    except load.BadMesh as error:
+        raise UserError(str(error)) from error
+    if arguments.json:
+        facts = {"protocol": recipe.name} | numbers | _mesh_facts(*meshes)
+        print(json.dumps({key: _or_null(value) for key, value in facts.items()}, indent=2))
+    else:
+        print(_table(recipe, numbers, *meshes))
+    return 0
+
+
+def _mesh_facts(prediction, truth) -> dict:
+    return {
+        f"{role}_{key}": value
+        for role, mesh in (("prediction", prediction), ("truth", truth))
+        for key, value in (
+            ("vertices", len(mesh.vertices)),
+            ("faces", len(mesh.faces)),
+            ("watertight", mesh.watertight),
+            ("components", mesh.components),
+        )
+    }
+
+
+def _or_null(value):
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(recipe, numbers: dict, prediction, truth) -> str:
+    lines = [f"protocol {recipe.name}: {recipe.points} points, normalise {recipe.normalise}", ""]
+    lines.append(f"{'':14s} {'before':>9s} {'after':>9s}")
+    for name in recipe.metrics:
+        lines.append(f"{name:14s} {numbers[name + '_before']:9.4f} {numbers[name]:9.4f}")
+    lines += ["", _alignment(recipe, numbers)]
+    for role, mesh in (("prediction", prediction), ("truth", truth)):
+        closed = "watertight" if mesh.watertight else "not watertight"
+        parts = "1 component" if mesh.components == 1 else f"{mesh.components} components"
+        lines.append(f"{role}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces, {closed}, {parts}")
+    if recipe.viou and not truth.watertight:
+        lines.append("volume IoU is undefined (nan): the truth is not watertight")
+    return "\n".join(lines)
+
+
+def _alignment(recipe, numbers: dict) -> str:
+    if recipe.align.starts == "none":
+        return "alignment: none in this protocol"
+    if numbers["start"] == "none":
+        return "alignment: none accepted, since no start lowers cd_avg"
+    return (
+        f"alignment: rotation {numbers['rotation_deg']:.2f} degrees from start {numbers['start']}, "
+        f"scale {numbers['align_scale']:.4f}, residual {numbers['residual']:.4f}"
+    )
+
+
+def _rows(arguments: argparse.Namespace) -> int:
+    from evaluation import protocol, rows
+
+    labels = {key: getattr(arguments, key) for key in ("dataset", "scale", "method", "variant", "seed")}
+    recipe = protocol.load(arguments.protocol)
+    table = rows.score_folder(arguments.generated, arguments.prepared, recipe, labels, processes=arguments.threads)
+    rows.write(table, arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)

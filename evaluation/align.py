@@ -1,0 +1,173 @@
+"""Turn a prediction onto the ground truth: compare many starts, refine the best with ICP (step 4 of the protocol).
+
+Only proper rotations are ever tried, so a mirrored shape stays wrong. Scale is fixed unless the protocol says
+`icp: similarity`. Open3D is imported when the first ICP runs: everything else works without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from core.errors import UserError
+from evaluation.metrics import Transform, cd_avg
+from evaluation.protocol import Align
+from evaluation.surface import Cloud
+
+DISTINCT = 1e-6  # rotations whose matrices differ by less are one
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A transform of the prediction, the start it came from, and the residual of the last ICP run.
+
+    residual: root mean square distance of the matched pairs; NaN without ICP.
+    """
+
+    transform: Transform
+    start: str
+    residual: float
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Points of both surfaces, each (n, 3), with a tree over each."""
+
+    source: np.ndarray
+    target: np.ndarray
+    source_tree: cKDTree
+    target_tree: cKDTree
+
+    @staticmethod
+    def of(source: np.ndarray, target: np.ndarray) -> _Pair:
+        return _Pair(source, target, cKDTree(source), cKDTree(target))
+
+    def cd(self, transform: Transform) -> float:
+        to_target, _ = self.target_tree.query(transform.apply(self.source))
+        to_source, _ = self.source_tree.query(transform.undo(self.target))
+        return cd_avg(to_target, to_source * transform.scale)
+
+
+def align(prediction: Cloud, truth: Cloud, settings: Align) -> Alignment | None:
+    """The best refined start by CD-avg on `icp_points` points; None where the protocol does not align.
+
+    Whether it is accepted is the caller's choice, who knows the numbers without it.
+    """
+    if settings.starts == "none":
+        return None
+    few = _Pair.of(prediction.points[: settings.subset], truth.points[: settings.subset])
+    turns = {name: Transform(rotation, np.zeros(3), 1.0) for name, rotation in starts(settings).items()}
+    kept = sorted(turns, key=lambda name: few.cd(turns[name]))[: settings.keep]
+    many = _Pair.of(prediction.points[: settings.icp_points], truth.points[: settings.icp_points])
+    if settings.icp == "none":
+        refined = [Alignment(turns[name], name, float("nan")) for name in kept]
+    else:
+        refined = [_icp(many, name, turns[name], settings) for name in kept]
+    return min(refined, key=lambda alignment: many.cd(alignment.transform))
+
+
+def starts(settings: Align) -> dict[str, np.ndarray]:
+    """Candidate rotations (3, 3) by name, without repetitions: yaw turns, times the octahedral group if the pose is free."""
+    turns = {"yaw_0": np.eye(3)}
+    if settings.starts == "yaw":
+        degrees = [360.0 * step / settings.yaw_steps for step in range(settings.yaw_steps)]
+        turns = {f"yaw_{angle:g}": _yaw(angle) for angle in degrees}
+    if not settings.free_pose:
+        return turns
+    found: dict[str, np.ndarray] = {}
+    for (name, turn), (index, pose) in itertools.product(turns.items(), enumerate(octahedral_group())):
+        rotation = turn @ pose
+        if all(np.abs(rotation - other).max() > DISTINCT for other in found.values()):
+            found[f"{name}_pose_{index}"] = rotation
+    return found
+
+
+def _yaw(degrees: float) -> np.ndarray:
+    """Rotation about +Y."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+
+
+def octahedral_group() -> list[np.ndarray]:
+    """The 24 proper rotations that map the axes onto the axes, the identity first."""
+    matrices = []
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1.0, -1.0), repeat=3):
+            matrix = np.zeros((3, 3))
+            matrix[range(3), order] = signs
+            if np.linalg.det(matrix) > 0:
+                matrices.append(matrix)
+    return matrices
+
+
+def _icp(pair: _Pair, name: str, start: Transform, settings: Align) -> Alignment:
+    """Point-to-point ICP from a start, one run for each correspondence distance."""
+    open3d = _open3d()
+    registration = open3d.pipelines.registration
+    source, target = (
+        open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points)) for points in (pair.source, pair.target)
+    )
+    estimation = registration.TransformationEstimationPointToPoint(settings.icp == "similarity")
+    criteria = registration.ICPConvergenceCriteria(settings.tolerance, settings.tolerance, settings.iterations)
+    matrix, residual = np.eye(4), float("nan")
+    matrix[:3, :3] = start.rotation
+    with _one_thread(open3d):
+        for distance in settings.correspondence:
+            result = registration.registration_icp(source, target, distance, matrix, estimation, criteria)
+            if not len(result.correspondence_set):
+                break
+            matrix, residual = np.array(result.transformation), float(result.inlier_rmse)
+    transform = _decompose(matrix)
+    return Alignment(start, name, float("nan")) if transform is None else Alignment(transform, name, residual)
+
+
+def _decompose(matrix: np.ndarray) -> Transform | None:
+    """Scale, rotation and translation of a similarity matrix (4, 4); None if it is none with a proper rotation."""
+    linear = matrix[:3, :3]
+    determinant = np.linalg.det(linear)
+    if not np.isfinite(matrix).all() or determinant <= 1e-6:
+        return None
+    u, _, vt = np.linalg.svd(linear)  # the nearest rotation: removes the rounding of many small steps
+    return Transform(u @ vt, matrix[:3, 3].copy(), float(np.cbrt(determinant)))
+
+
+@functools.cache
+def _open3d() -> ModuleType:
+    try:
+        import open3d
+    except ModuleNotFoundError as error:
+        if error.name != "open3d":
+            raise
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise UserError(
+            "alignment needs Open3D: pip install open3d "
+            f"(this is Python {python}; where pip finds no build of it, as on 3.13, use Python 3.11 or 3.12), "
+            "or choose a protocol without alignment"
+        ) from error
+    except (ImportError, OSError) as error:
+        if "libusb" in str(error):
+            raise UserError("Open3D needs a system library: apt-get install libusb-1.0-0") from error
+        raise UserError(f"Open3D is installed but cannot be loaded: {error}") from error
+    return open3d
+
+
+@contextmanager
+def _one_thread(open3d: ModuleType) -> Iterator[None]:
+    """Sums of several threads end in other last digits; one thread gives the same bits everywhere."""
+    threads = getattr(open3d.utility, "get_max_threads", lambda: None)()
+    if threads is None:  # Open3D before 0.20: OMP_NUM_THREADS=1 does it, which the command line sets
+        yield
+        return
+    open3d.utility.set_max_threads(1)
+    try:
+        yield
+    finally:
+        open3d.utility.set_max_threads(threads)

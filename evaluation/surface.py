@@ -1,0 +1,53 @@
+"""Normalise a mesh and sample its surface (steps 2 and 3 of the protocol)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from evaluation.load import BadMesh
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Samples of a surface. points, normals: (n, 3) float64. tree: over the points."""
+
+    points: np.ndarray
+    normals: np.ndarray
+    tree: cKDTree
+
+
+def box(vertices: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre (3,) and longest side of the bounding box of vertices (n, 3)."""
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    return (low + high) / 2, float((high - low).max())
+
+
+def normalise(vertices: np.ndarray, centre: np.ndarray, longest_side: float) -> np.ndarray:
+    """Move `centre` to the origin and scale so that `longest_side` becomes 2. (n, 3) to (n, 3)."""
+    if not longest_side > 0:
+        raise BadMesh("the mesh has no extent")
+    return (vertices - centre) * (2.0 / longest_side)
+
+
+def sample(vertices: np.ndarray, faces: np.ndarray, n: int, rng: np.random.Generator) -> Cloud:
+    """`n` independent points, uniform over the area of the triangles, with the normals of their faces.
+
+    The order is random, so that the first k points are themselves a fair sample.
+    """
+    corners = vertices[faces]
+    sides = corners[:, 1:] - corners[:, :1]
+    normals = np.cross(sides[:, 0], sides[:, 1])
+    areas = np.linalg.norm(normals, axis=1)
+    cumulative = np.cumsum(areas)
+    random = rng.random((n, 3))
+    # side="right" never lands on a face without area: its interval is empty.
+    face = np.searchsorted(cumulative, random[:, 0] * cumulative[-1], side="right")
+    face = np.minimum(face, np.flatnonzero(areas)[-1])
+    u, v = random[:, 1:2], random[:, 2:]
+    fold = u + v > 1
+    u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
+    points = corners[face, 0] + u * sides[face, 0] + v * sides[face, 1]
+    return Cloud(points, normals[face] / areas[face, None], cKDTree(points))
