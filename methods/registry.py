@@ -137,8 +137,10 @@ def _read_method(path: Path) -> MethodSpec:
     config = read_yaml(path)
     if not isinstance(config, dict):
         raise UserError(f"{name}: the file is not a mapping of keys to values")
-    config = {key: {} if value is None and key in ("params", "stages", "scales") else value for key, value in config.items()}
-    for section in ("variants", "scales"):  # `full:` with nothing behind it reads as null and means no difference
+    for section in ("params", "stages", "scales"):  # `full:` with nothing behind it reads as null and means nothing
+        if section in config and config[section] is None:
+            config[section] = {}
+    for section in ("variants", "scales"):
         if isinstance(config.get(section), dict):
             config[section] = {key: {} if value is None else value for key, value in config[section].items()}
     validate(config, SCHEMA, name)
@@ -179,16 +181,18 @@ def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclara
     for stage in declared.values():
         for read in stage.reads:
             if read not in config["params"]:
-                raise UserError(f"{name}: stage {stage.name} reads what is not there: {known('param', read, config['params'])}")
+                error = known("param", read, config["params"])
+                raise UserError(f"{name}: stage {stage.name} reads what is not there: {error}")
         for need in stage.needs:
             if need not in declared:
                 raise UserError(f"{name}: stage {stage.name} needs what is not there: {known('stage', need, declared)}")
     ordered: dict[str, StageDeclaration] = {}
     while len(ordered) < len(declared):
-        ready = [key for key, stage in declared.items() if key not in ordered and all(n in ordered for n in stage.needs)]
+        waiting = [stage for key, stage in declared.items() if key not in ordered]
+        ready = [stage.name for stage in waiting if all(need in ordered for need in stage.needs)]
         if not ready:
-            rest = ", ".join(key for key in declared if key not in ordered)
-            raise UserError(f"{name}: the stages {rest} need each other in a circle; take one `needs` out")
+            names = ", ".join(stage.name for stage in waiting)
+            raise UserError(f"{name}: the stages {names} need each other in a circle; take one `needs` out")
         ordered[ready[0]] = declared[ready[0]]
     return ordered
 
@@ -226,7 +230,7 @@ def _check_borrowed(method: MethodSpec, methods: Mapping[str, MethodSpec]) -> No
             raise UserError(f"{where}: {owner.name} borrows it itself; name {owner.stages[stage.name].borrowed_from!r}")
         for need in owner.stages[stage.name].needs:
             if need not in method.stages or method.stages[need].borrowed_from != owner.name:
-                raise UserError(f"{where}: {owner.name}'s {stage.name!r} needs {need!r}; borrow that from {owner.name} too")
+                raise UserError(f"{where}: {owner.name}'s {stage.name!r} needs {need!r}; borrow that as well")
 
 
 # ---------------------------------------------------------------- resolution
@@ -282,6 +286,18 @@ def fitting_variant(stage: StageSpec, scale: str, folder: Path = ROOT / "methods
         if stage in resolve(owner.name, variant, scale, folder).stages:
             return variant
     raise UserError(f"no variant of {stage.owner} trains {stage.folder_name} at scale {scale}; its params have changed")
+
+
+def method_sources(method: str, folder: Path = ROOT / "methods") -> tuple[str, ...]:
+    """The code that decides a method's results, relative to the repository, for `core.identity.source_hash`.
+
+    The harness (registry, run, manifest) is not part of it: it decides where results lie, not what they are.
+    """
+    spec = get_method(method, folder)
+    owners = {stage.borrowed_from for stage in spec.stages.values() if stage.borrowed_from}
+    reader = ("core/randomness.py", "data/store.py", "data/views.py", "data/quantise.py")
+    shared = (f"methods/{name}" for name in ("layers", "training") if (folder / name).is_dir())
+    return (*reader, *shared, *(f"methods/{name}" for name in sorted({method, *owners})))
 
 
 # ---------------------------------------------------------------- places

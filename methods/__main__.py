@@ -1,0 +1,126 @@
+"""The methods' front door.
+
+    python -m methods list
+    python -m methods show mar3d --variant full --scale cpu
+    python -m methods fit --method mar3d --variant full --stage vae --scale cpu --dataset procedural --seed 0 \\
+        --prepared runs/procedural/cpu/prepared --runs runs
+    python -m methods generate --method mar3d --variant full --scale cpu --dataset procedural --seed 0 \\
+        --prepared runs/procedural/cpu/prepared --runs runs
+
+`fit` and `generate` resume where they were killed. `list` and `show` read YAML only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from core.errors import UserError, run_cli
+from methods.registry import SCALES, generated_folder, load_methods, resolve
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    raw = argparse.RawTextHelpFormatter
+    main = argparse.ArgumentParser(prog="python -m methods", description=__doc__, formatter_class=raw)
+    commands = main.add_subparsers(dest="command", required=True, metavar="list|show|fit|generate")
+    commands.add_parser("list", help="what methods there are")
+    show = commands.add_parser("show", help="the resolved params and stage keys of a method")
+    show.add_argument("method")
+    show.add_argument("--variant", help="the first one if not given")
+    show.add_argument("--scale", default="cpu", help=", ".join(SCALES))
+    for name, text in (("fit", "train one stage"), ("generate", "make one mesh for every evaluation view")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--method", required=True)
+        command.add_argument("--variant", required=True)
+        command.add_argument("--scale", required=True, help=", ".join(SCALES))
+        command.add_argument("--dataset", required=True, help="a name for paths and random streams")
+        command.add_argument("--seed", type=int, required=True)
+        command.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
+        command.add_argument("--runs", type=Path, required=True, help="folder of runs, where stages live")
+        command.add_argument("--threads", type=int, help="CPU threads; OMP_NUM_THREADS if not given")
+        if name == "fit":
+            command.add_argument("--stage", required=True)
+        else:
+            command.add_argument("--out", type=Path, help="where to write; the run's own folder if not given")
+            command.add_argument("--views", type=int, default=1, help="evaluation views per object")
+            command.add_argument("--batch", type=int, help="objects generated together; else as the config says")
+    return main
+
+
+def list_methods() -> None:
+    """Print one line per method."""
+    rows = [("method", "kind", "variants", "stages", "summary")]
+    for method in load_methods().values():
+        stages = (f"{s.name} (of {s.borrowed_from})" if s.borrowed_from else s.name for s in method.stages.values())
+        rows.append((method.name, method.kind, " ".join(method.variants), " ".join(stages) or "-", method.summary))
+    widths = [min(40, max(len(row[column]) for row in rows)) for column in range(4)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1], sep="  ")
+
+
+def show_method(name: str, variant: str | None, scale: str) -> None:
+    """Print what a method resolves to."""
+    import yaml
+
+    known = load_methods()
+    plan = resolve(name, variant or (known[name].first_variant if name in known else "full"), scale)
+    print(f"{plan.method.label} ({plan.method.name}/{plan.variant.name}, scale {scale}): {plan.method.summary}")
+    print(yaml.safe_dump({"params": dict(plan.params)}, sort_keys=False).rstrip())
+    print("stages:" + ("" if plan.stages else " none"))
+    for stage in plan.stages:
+        needs = f" after {', '.join(stage.needs)}" if stage.needs else ""
+        print(f"  {stage.name}: {stage.folder_name}{needs}, reads {', '.join(stage.params) or 'nothing'}")
+
+
+def set_threads(threads: int | None) -> int:
+    """Fix the CPU threads of everything in this process before anything heavy is imported; returns their number."""
+    text = os.environ.get("OMP_NUM_THREADS", "") if threads is None else str(threads)
+    if text and (not text.isdigit() or int(text) < 1):
+        raise UserError(f"threads must be a whole number of at least 1, not {text!r}")
+    count = int(text) if text else len(os.sched_getaffinity(0))
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(count)
+    return count
+
+
+def main() -> None:
+    """Run one command."""
+    args = parser().parse_args()
+    if args.command == "list":
+        return list_methods()
+    if args.command == "show":
+        return show_method(args.method, args.variant, args.scale)
+    plan = resolve(args.method, args.variant, args.scale)
+    threads = set_threads(args.threads)
+
+    from methods.contract import PreparedData
+
+    data = PreparedData(args.prepared, args.dataset, args.scale)
+    if args.command == "fit":
+        from methods.run import fit
+
+        fit(args.method, args.variant, args.stage, data, seed=args.seed, runs=args.runs, threads=threads)
+        return None
+    from methods.generate import generate
+
+    out = args.out or generated_folder(args.runs, args.dataset, args.scale, plan.method.name, args.variant, args.seed)
+    generate(
+        args.method,
+        args.variant,
+        data,
+        seed=args.seed,
+        runs=args.runs,
+        out=out,
+        threads=threads,
+        views=args.views,
+        batch=args.batch,
+    )
+    return None
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,134 @@
+"""The record beside every result: which code, data, packages and machine made it, and what it took.
+
+`files` are hashed when they are written, so that a consumer can tell a whole set of weights from a torn one
+and knows when its own unfinished work belongs to other weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.files import read_json
+from core.identity import ROOT, params_key, source_hash
+
+FILE = "manifest.json"
+ROOMS = ("core", "data", "methods", "evaluation", "reports")
+PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-image", "safetensors", "trimesh", "embreex", "Pillow")
+_NOT_RESULTS = (FILE, "fit.jsonl", "progress.json")
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and dirty flag of the repository; None for both where git or the repository is absent."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, where installed."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def pick_device() -> str:
+    """`cuda` if the method has imported torch and torch sees a GPU, else `cpu`."""
+    torch = sys.modules.get("torch")  # a method that does without torch is spared its start-up time
+    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+
+
+def device_record(device: str) -> dict[str, Any]:
+    """Name and count of the devices that were obtained."""
+    torch = sys.modules.get("torch")
+    if device == "cuda" and torch is not None:
+        return {"kind": "cuda", "name": torch.cuda.get_device_name(0), "count": torch.cuda.device_count()}
+    return {"kind": "cpu", "name": _cpu_name(), "count": len(os.sched_getaffinity(0))}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def peak_memory_mb() -> dict[str, float]:
+    """Largest resident memory of this process and, where CUDA was used, largest allocation on the device, in MiB."""
+    peak = {"host": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}  # Linux counts KiB
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        peak["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peak
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """What a run stands on: code, packages, machine."""
+    torch = sys.modules.get("torch")
+    return {
+        "git": git_state(),
+        "source": {room: source_hash(room) for room in ROOMS if (ROOT / room).is_dir()},
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "device": device_record(device),
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch.") if torch is not None else "float32",
+        "threads": threads,
+    }
+
+
+def data_hash(folder: Path, *splits: str) -> str:
+    """Hash of the prepared shards' names, sizes and headers (objects and params), which is cheap at any scale."""
+    from data.store import read_header, shard_paths
+
+    shards = [(split, path) for split in splits for path in shard_paths(folder, split)]
+    return params_key([[split, path.name, path.stat().st_size, read_header(path)] for split, path in shards])
+
+
+def result_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of the files that a stage leaves (weights and the like, not its records)."""
+    paths = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in _NOT_RESULTS and p.name[0] != ".")
+    return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths}
+
+
+@functools.cache
+def _sha256_of(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    state = path.stat()
+    return _sha256_of(path, state.st_size, state.st_mtime_ns)
+
+
+def read_stage(folder: Path) -> dict[str, Any]:
+    """The manifest of a fitted stage, its files compared with what it says; UserError if it is not whole."""
+    if not (folder / FILE).exists():
+        raise UserError(f"{folder} has no {FILE}: fit this stage first (or let snakemake do it)")
+    manifest = read_json(folder / FILE)
+    for name, record in manifest.get("files", {}).items():
+        path = folder / name
+        if not path.exists() or path.stat().st_size != record["bytes"] or _sha256(path) != record["sha256"]:
+            raise UserError(f"{path} is not the file that its manifest describes: delete {folder} and fit it again")
+    return manifest

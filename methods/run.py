@@ -1,0 +1,145 @@
+"""Fitting one stage: start or resume, record, and turn a method's own failure into a fact instead of a crash.
+
+A stage folder holds `progress.json` while it is being fitted (of which code, data and params its unfinished
+work is, and how often it was started) and `manifest.json` once it is done. A method that raises leaves a
+manifest with status `failed` and the reason; what needs it says so in turn, and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import importlib
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.files import read_json, write_json
+from core.identity import params_key, source_hash
+from methods import manifest
+from methods.contract import Method, PreparedData
+from methods.registry import MethodSpec, Plan, fitting_variant, method_sources, resolve, stage_folder
+
+_MACHINE_FAULTS = (errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EDQUOT, errno.EROFS)
+
+
+class MethodError(Exception):
+    """A method's own code went wrong; the message is one line for the manifest and the table."""
+
+
+@contextmanager
+def failures_of(what: str) -> Iterator[None]:
+    """Turn an exception of a method's code into a MethodError; a fault of the machine or the user passes through."""
+    try:
+        yield
+    except (UserError, MemoryError, MethodError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _MACHINE_FAULTS:
+            raise
+        traceback.print_exc()
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        raise MethodError(f"{what}: {reason[:300]}") from error
+
+
+def make_method(spec: MethodSpec, params: Mapping[str, Any]) -> Method:
+    """An instance of the class that a method's `entry` names."""
+    module_name, class_name = spec.entry.split(":")
+    if not (spec.folder / f"{module_name.replace('.', '/')}.py").exists():
+        raise UserError(f"methods/{spec.name}/config.yaml: entry {spec.entry!r} names no file of that folder")
+    with failures_of("loading the method"):
+        module = importlib.import_module(f"methods.{spec.name}.{module_name}")
+        if "torch" in sys.modules and "OMP_NUM_THREADS" in os.environ:  # a method may have set its own number
+            sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        return getattr(module, class_name)(copy.deepcopy(dict(params)))
+
+
+def readable_params(plan: Plan, stage: str) -> dict[str, Any]:
+    """The params that fitting a stage may read: its own and those of what it needs, as its key says."""
+    wanted, queue = dict(plan.stage(stage).params), list(plan.stage(stage).needs)
+    while queue:
+        needed = plan.stage(queue.pop())
+        wanted.update(needed.params)
+        queue.extend(needed.needs)
+    return {key: plan.params[key] for key in plan.params if key in wanted}
+
+
+def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed: int, runs: Path, threads: int) -> Path:
+    """Fit one stage, or resume it, and write its manifest last; returns the stage's folder."""
+    stage = resolve(method, variant, data.scale).stage(stage_name)
+    plan = resolve(stage.owner, fitting_variant(stage, data.scale), data.scale)  # a borrowed stage is its owner's work
+    out = stage_folder(runs, data.dataset, data.scale, stage, seed)
+    upstream = {need: stage_folder(runs, data.dataset, data.scale, plan.stage(need), seed) for need in stage.needs}
+    upstream_manifests = {need: manifest.read_stage(folder) for need, folder in upstream.items()}
+    identity = {
+        "stage": stage.folder_name,
+        "code": source_hash(*method_sources(plan.method.name)),
+        "data": manifest.data_hash(data.folder, "train"),
+        "upstream": {need: params_key(record.get("files", {})) for need, record in upstream_manifests.items()},
+    }
+    starts = _start(out, identity)
+    begin, failure = time.monotonic(), None
+    try:
+        for need, record in upstream_manifests.items():
+            if record["status"] != "ok":
+                raise MethodError(f"stage {need} failed ({record['reason']})")
+        instance = make_method(plan.method, readable_params(plan, stage.name))
+        with failures_of(f"fitting {stage.name}"):
+            instance.fit(stage.name, data, upstream=upstream, out=out, seed=seed)
+    except MethodError as error:
+        failure = str(error)
+        print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
+    left = read_json(out / manifest.FILE) if (out / manifest.FILE).exists() else {}  # what the method adds itself
+    record = {
+        "status": "failed" if failure else "ok",
+        "reason": failure,
+        "command": "fit",
+        "dataset": data.dataset,
+        "scale": data.scale,
+        "method": stage.owner,
+        "stage": stage.name,
+        "key": stage.key,
+        "seed": seed,
+        "params": stage.params,
+        "upstream": {need: folder.parent.name for need, folder in upstream.items()},
+        "identity": identity,
+        "resumes": starts - 1,
+        "seconds": round(time.monotonic() - begin, 3),
+        "peak_memory_mb": manifest.peak_memory_mb(),
+        **manifest.environment(manifest.pick_device(), threads),
+        "files": {} if failure else manifest.result_files(out),
+    }
+    write_json(out / manifest.FILE, {**record, **{key: value for key, value in left.items() if key not in record}})
+    if not failure:
+        (out / "progress.json").unlink(missing_ok=True)
+        shutil.rmtree(out / "resume", ignore_errors=True)
+    return out
+
+
+def _start(out: Path, identity: Mapping[str, Any]) -> int:
+    """Make the folder ready: keep unfinished work of the same identity, drop any other; returns the starts so far."""
+    progress = out / "progress.json"
+    before = read_json(progress) if progress.exists() else {}
+    same = before.get("identity") == identity
+    if before and not same:
+        print(f"{out}: the unfinished work there is of other code or data; starting over", file=sys.stderr)
+    if not same and out.exists():
+        for path in out.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.suffix != ".log":  # somebody may be writing it at this moment
+                path.unlink()
+    starts = before["starts"] + 1 if same else 1
+    if same:
+        print(f"{out}: resuming (start {starts})", file=sys.stderr)
+    (out / manifest.FILE).unlink(missing_ok=True)
+    write_json(progress, {"identity": identity, "starts": starts})
+    return starts
