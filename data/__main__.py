@@ -12,6 +12,7 @@ from core.errors import UserError, run_cli
 from data.prepare import DEFAULTS, already_prepared, check_params, prepare_shard, shard_count, shard_path, shard_specs
 from data.sources import SPLITS, list_objects
 
+JOB = ("dataset", "source", "params", "split", "shard", "shard_size", "out")
 PREPARE = """\
 Prepare a dataset: watertight solids, surface points, occupancy and condition images, in shards.
 
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     prepare.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters, values as JSON")
     prepare.add_argument("--shard-size", type=int, default=256, metavar="N", help="objects in a shard (default: 256)")
     prepare.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
-    job_help = "one shard only, for the workflow: JSON text or file with dataset, source, params, split, shard, shard_size, out"
+    job_help = f"one shard, for the workflow: JSON text or file with {', '.join(JOB)}"
     prepare.add_argument("--job", metavar="JSON", help=job_help)
     prepare.set_defaults(run=_prepare)
 
@@ -99,9 +100,9 @@ def _setting(text: str) -> tuple[str, Any]:
 def _prepare(options: argparse.Namespace) -> int:
     if options.job:
         job = _json(options.job, "--job")
-        missing = {"dataset", "source", "params", "split", "shard", "shard_size", "out"} - set(job)
+        missing = [name for name in JOB if name not in job]
         if missing:
-            raise UserError(f"--job lacks {', '.join(sorted(missing))}")
+            raise UserError(f"--job lacks {', '.join(missing)}")
         specs = shard_specs(list_objects(job["source"]), job["split"], job["shard"], job["shard_size"])
         out = shard_path(job["out"], job["split"], job["shard"])
         prepare_shard(specs, job["source"], job["params"], out, dataset=job["dataset"])
@@ -163,10 +164,12 @@ def _describe(prepared: Path, out: Path, manifest: Path) -> int:
     summary = collect(prepared, out, manifest)
     for split, entry in summary["splits"].items():
         total = entry["objects"] + entry["left_out"]
+        size = f"{entry['objects']} objects in {entry['shards']} shard(s), {entry['bytes'] / 1e6:.1f} MB"
         left_out = f"{entry['left_out']} of {total} left out, see {out}" if entry["left_out"] else "none left out"
-        print(
-            f"{split}: {entry['objects']} objects in {entry['shards']} shard(s), {entry['bytes'] / 1e6:.1f} MB; {left_out}"
-        )
+        print(f"{split}: {size}; {left_out}")
+    empty = [split for split, entry in summary["splits"].items() if not entry["objects"]]
+    if empty:
+        raise UserError(f"no object of {empty[0]} could be prepared: {out} gives the reason for each")
     return 0
 
 
@@ -194,9 +197,8 @@ def _info(options: argparse.Namespace) -> int:
         size = sum(path.stat().st_size for path in split.paths)
         categories = len(set(split.categories))
         per_object = f"{size / len(split) / 1e3:.0f} KB each" if len(split) else "empty"
-        print(
-            f"{name}: {len(split)} objects of {categories} categories, {split.n_views} views of {split.image_size} px, {per_object}"
-        )
+        views = f"{split.n_views} views of {split.image_size} px"
+        print(f"{name}: {len(split)} objects of {categories} categories, {views}, {per_object}")
         print("  " + ", ".join(f"{key} {value}" for key, value in split.params.items()))
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from core.errors import UserError
 from core.files import atomic_path
 from data.store import Split
 from data.views import FIELD_OF_VIEW, camera
@@ -22,6 +23,8 @@ def contact_sheet(split: Split, out: str | Path, *, objects: int = 24, views: in
     Objects are spread evenly over the split. The last tile shows the stored points, coloured by their normal, through
     the camera of the first: it must agree with the first image.
     """
+    if not len(split):
+        raise UserError(f"{split.folder / split.name} holds no objects: see its quarantine files")
     chosen = np.unique(np.linspace(0, len(split) - 1, min(objects, len(split))).round().astype(int)).tolist()
     seen = np.unique(np.linspace(0, split.n_views - 1, min(views, split.n_views)).round().astype(int)).tolist()
     size = split.image_size

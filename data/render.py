@@ -27,7 +27,8 @@ DEPTH_STEPS = 8192  # per unit of depth in a 16-bit picture, which then reaches 
 
 @dataclass(frozen=True)
 class Picture:
-    """One view: `image` (h, w, 4) uint8 RGBA straight alpha; `normal` (h, w, 3) f32 and `depth` (h, w) f32, zero off the object."""
+    """One view: `image` (h, w, 4) uint8 RGBA with straight alpha; `normal` (h, w, 3) f32 in the view frame and `depth`
+    (h, w) f32 along the camera's axis, both zero off the object, where asked for."""
 
     image: np.ndarray
     normal: np.ndarray | None
