@@ -1,0 +1,212 @@
+"""The registry: merging, keys that are shared exactly when they may be, and errors that one sentence says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core.errors import UserError
+from core.identity import ROOT
+from methods.registry import (
+    SCALES,
+    fitting_variant,
+    generated_folder,
+    load_methods,
+    method_sources,
+    resolve,
+    stage_folder,
+)
+from methods.settings import merged, read_yaml
+
+BASE = {
+    "name": "alpha",
+    "label": "Alpha",
+    "summary": "a method for these tests",
+    "entry": "method:Alpha",
+    "kind": "method",
+    "stages": {"second": {"reads": ["b"], "needs": ["first"]}, "first": {"reads": ["a"]}},
+    "params": {"a": {"x": 1, "y": "text"}, "b": 2, "c": 3},
+    "scales": {"smoke": {"a": {"x": 10}}},
+    "variants": {
+        "full": None,
+        "other_b": {"params": {"b": 5}},
+        "other_c": {"params": {"c": 5}},
+        "other_a": {"params": {"a": {"x": 7}}, "scales": {"smoke": {"a": {"x": 70}}}},
+        "short": {"stages": ["first"]},
+    },
+}
+BORROWER = {
+    "name": "beta",
+    "label": "Beta",
+    "summary": "borrows from alpha",
+    "entry": "method:Beta",
+    "kind": "control",
+    "stages": {"first": {"from": "alpha"}, "own": {"reads": ["d"], "needs": ["first"]}},
+    "params": {"d": 1},
+    "variants": {"full": None},
+}
+
+
+def write(folder: Path, *configs: dict) -> Path:
+    for config in configs:
+        path = folder / config["name"] / "config.yaml"
+        path.parent.mkdir()
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return folder
+
+
+def keys(folder: Path, variant: str, scale: str = "cpu") -> dict[str, str]:
+    return {stage.name: stage.key for stage in resolve("alpha", variant, scale, folder).stages}
+
+
+def test_params_are_base_then_scale_then_variant_then_variant_at_scale(tmp_path):
+    folder = write(tmp_path, BASE)
+    assert resolve("alpha", "full", "cpu", folder).params["a"] == {"x": 1, "y": "text"}
+    assert resolve("alpha", "full", "smoke", folder).params["a"]["x"] == 10
+    assert resolve("alpha", "other_a", "cpu", folder).params["a"]["x"] == 7
+    assert resolve("alpha", "other_a", "smoke", folder).params["a"] == {"x": 70, "y": "text"}
+
+
+def test_stages_come_in_the_order_of_training(tmp_path):
+    folder = write(tmp_path, BASE)
+    assert [stage.name for stage in resolve("alpha", "full", "cpu", folder).stages] == ["first", "second"]
+    assert [stage.name for stage in resolve("alpha", "short", "cpu", folder).stages] == ["first"]
+    assert resolve("alpha", "full", "cpu", folder).stage("second").needs == ("first",)
+
+
+def test_variants_share_a_stage_exactly_when_they_agree_on_what_it_reads(tmp_path):
+    folder = write(tmp_path, BASE)
+    full = keys(folder, "full")
+    assert keys(folder, "other_c") == full  # no stage reads c
+    assert keys(folder, "short")["first"] == full["first"]
+    other_b = keys(folder, "other_b")
+    assert other_b["first"] == full["first"] and other_b["second"] != full["second"]
+    other_a = keys(folder, "other_a")  # a change upstream changes everything after it
+    assert other_a["first"] != full["first"] and other_a["second"] != full["second"]
+    assert keys(folder, "full", "smoke")["first"] != full["first"]
+
+
+def test_a_borrowed_stage_is_the_owners_own(tmp_path):
+    folder = write(tmp_path, BASE, BORROWER)
+    borrowed = resolve("beta", "full", "smoke", folder).stage("first")
+    owned = resolve("alpha", "full", "smoke", folder).stage("first")
+    assert borrowed == owned and borrowed.owner == "alpha"
+    assert stage_folder("runs", "d", "smoke", borrowed, 3) == Path(f"runs/d/smoke/stages/alpha.first-{owned.key}/seed3")
+    own = resolve("beta", "full", "smoke", folder).stage("own")
+    assert own.owner == "beta" and own.needs == ("first",)
+    assert "methods/alpha" in method_sources("beta", folder) and "methods/alpha" not in method_sources("alpha", folder)[:-1]
+
+
+def test_a_stage_key_leads_back_to_a_variant_that_trains_it(tmp_path):
+    folder = write(tmp_path, BASE)
+    stage = resolve("alpha", "other_b", "cpu", folder).stage("second")
+    assert fitting_variant(stage, "cpu", folder) == "other_b"
+    assert fitting_variant(resolve("alpha", "other_c", "cpu", folder).stage("second"), "cpu", folder) == "full"
+
+
+def test_generated_folder():
+    assert generated_folder("runs", "d", "cpu", "m", "v", 1) == Path("runs/d/cpu/generated/m/v/seed1")
+
+
+BAD = [
+    ({"parms": {}}, "there is no key 'parms'", "did you mean 'params'?"),
+    ({"variants": {"full": {"parms": {}}}}, "variants.full: there is no key 'parms'", "did you mean 'params'?"),
+    ({"variants": {"full": {"params": {"a": {"z": 1}}}}}, "variants.full.params: there is no param 'a.z'", "known: a.x, a.y"),
+    ({"scales": {"cpu": {"bb": 1}}}, "scales.cpu: there is no param 'bb'", "did you mean 'b'?"),
+    ({"scales": {"smok": {}}}, "scales: there is no key 'smok'", "did you mean 'smoke'?"),
+    ({"variants": {"full": {"params": {"b": "many"}}}}, "b is a number in the base params", "'many'"),
+    ({"variants": {"full": {"params": {"a": 3}}}}, "a is a mapping in the base params", "3"),
+    ({"variants": {"full": {"params": {"b": True}}}}, "b is a number in the base params", "True"),
+    ({"variants": {"full": {"params": {"b": "1e-4"}}}}, "variants.full.params.b is text to YAML", "write 1.0e-4"),
+    ({"variants": {"full": {"stages": ["second"]}}}, "has 'second' but not 'first'", "add it"),
+    ({"variants": {"full": {"stages": ["third"]}}}, "there is no stage 'third'", "known: first, second"),
+    ({"variants": {}}, "variants", "non-empty"),
+    ({"stages": {"s": {"reads": ["q"]}}}, "stage s reads what is not there", "known: a, b, c"),
+    ({"stages": {"s": {"reads": [], "needs": ["t"]}}}, "stage s needs what is not there", "known: s"),
+    ({"stages": {"s": {"reads": [], "needs": ["t"]}, "t": {"reads": [], "needs": ["s"]}}}, "circle", "s, t"),
+    ({"stages": {"s": {"needs": []}}}, "stages.s lacks the key 'reads'", ""),
+    ({"stages": {"s": {"from": "nobody"}}, "variants": {"full": {}}}, "stages.s.from: there is no method 'nobody'", "alpha"),
+    ({"reads_ground_truth": True}, "only a control may read the ground truth", ""),
+    ({"kind": "magic"}, "kind: 'magic'", "control"),
+    ({"name": "gamma"}, "the folder is 'alpha'", ""),
+    ({"params": {}, "stages": {}, "scales": {}, "variants": {"full": {"params": {"b": 1}}}}, "no param 'b'", "known: none"),
+]
+
+
+@pytest.mark.parametrize(("change", "what", "remedy"), BAD, ids=[bad[1][:40] for bad in BAD])
+def test_a_bad_config_is_one_sentence(tmp_path, change, what, remedy):
+    path = tmp_path / "alpha" / "config.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump({**BASE, **change}, sort_keys=False))
+    with pytest.raises(UserError) as raised:
+        load_methods(tmp_path)
+    message = str(raised.value)
+    assert "alpha/config.yaml" in message and what in message and remedy in message and "\n" not in message
+
+
+def test_borrowing_needs_what_the_owner_needs(tmp_path):
+    config = {**BORROWER, "stages": {"second": {"from": "alpha"}}, "params": {}}
+    with pytest.raises(UserError, match="needs 'first'; borrow that as well"):
+        load_methods(write(tmp_path, BASE, config))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("alpa", "full", "cpu"), "there is no method 'alpa' (known: alpha); did you mean 'alpha'?"),
+        (("alpha", "ful", "cpu"), "there is no variant of alpha 'ful'"),
+        (("alpha", "full", "cpus"), "there is no scale 'cpus' (known: smoke, cpu, gpu, paper); did you mean 'cpu'?"),
+    ],
+)
+def test_an_unknown_name_is_one_sentence(tmp_path, names, message):
+    with pytest.raises(UserError) as raised:
+        resolve(*names, write(tmp_path, BASE))
+    assert message in str(raised.value)
+
+
+def test_a_key_given_twice_is_an_error(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("a: 1\nb:\n  c: 1\n  c: 2\n")
+    with pytest.raises(UserError, match=r"line 4: the key 'c' stands twice"):
+        read_yaml(path)
+
+
+def test_broken_yaml_names_file_and_line(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("a: 1\nb: [1,\n")
+    with pytest.raises(UserError, match=r"broken.yaml, line"):
+        read_yaml(path)
+
+
+def test_merging_leaves_its_arguments_alone():
+    base, difference = {"a": {"x": [1]}, "free": {}}, {"a": {"x": [2]}, "free": {"any": 1}}
+    assert merged(base, difference, "test") == {"a": {"x": [2]}, "free": {"any": 1}}
+    assert base == {"a": {"x": [1]}, "free": {}}
+
+
+def test_every_method_resolves_at_every_scale():
+    for name, method in load_methods().items():
+        for variant in method.variants:
+            for scale in SCALES:
+                plan = resolve(name, variant, scale)
+                names = [stage.name for stage in plan.stages]
+                for place, stage in enumerate(plan.stages):
+                    assert set(stage.needs) <= set(names[:place])
+        assert (method.folder / f"{method.entry.split(':')[0]}.py").exists()
+
+
+def test_the_registry_is_fast_and_torch_free():
+    code = (
+        "import sys, time; start = time.perf_counter()\n"
+        "import methods.registry\n"
+        "took = time.perf_counter() - start\n"
+        "names = methods.registry.load_methods()\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'snakemake', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert took < 1, took\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
