@@ -17,11 +17,11 @@ from PIL import Image
 from data.sample import face_normals
 from data.views import FIELD_OF_VIEW, View, camera
 
-CLAY = np.float32(208)  # grey of a fully lit surface
-AMBIENT = np.float32(0.12)
+CLAY = np.float32(235)  # grey of a fully lit surface
+AMBIENT = np.float32(0.10)
 # Towards headlight, key lamp (upper left) and fill lamp (right, low), in camera axes; their strengths.
 LAMPS = np.array([[0.0, 0.0, 1.0], [-0.55, 0.75, 0.37], [0.88, -0.15, 0.45]], np.float32)
-STRENGTHS = np.array([0.42, 0.46, 0.22], np.float32)
+STRENGTHS = np.array([0.36, 0.58, 0.16], np.float32)
 DEPTH_STEPS = 8192  # per unit of depth in a 16-bit picture, which then reaches to 8: the farthest point is at 6.9
 
 
