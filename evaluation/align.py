@@ -6,19 +6,14 @@ Only proper rotations are ever tried, so a mirrored shape stays wrong. Scale is 
 
 from __future__ import annotations
 
-import functools
 import itertools
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from core.errors import UserError
+from evaluation import open3d_bridge
 from evaluation.metrics import Transform, cd_avg
+from evaluation.open3d_bridge import Tree
 from evaluation.protocol import Align
 from evaluation.surface import Cloud
 
@@ -43,12 +38,12 @@ class _Pair:
 
     source: np.ndarray
     target: np.ndarray
-    source_tree: cKDTree
-    target_tree: cKDTree
+    source_tree: Tree
+    target_tree: Tree
 
     @staticmethod
     def of(source: np.ndarray, target: np.ndarray) -> _Pair:
-        return _Pair(source, target, cKDTree(source), cKDTree(target))
+        return _Pair(source, target, Tree(source), Tree(target))
 
     def cd(self, transform: Transform) -> float:
         to_target, _ = self.target_tree.query(transform.apply(self.source))
@@ -63,10 +58,10 @@ def align(prediction: Cloud, truth: Cloud, settings: Align) -> Alignment | None:
     """
     if settings.starts == "none":
         return None
-    few = _Pair.of(prediction.points[: settings.subset], truth.points[: settings.subset])
+    few = _Pair.of(prediction.first(settings.subset), truth.first(settings.subset))
     turns = {name: Transform(rotation, np.zeros(3), 1.0) for name, rotation in starts(settings).items()}
     kept = sorted(turns, key=lambda name: few.cd(turns[name]))[: settings.keep]
-    many = _Pair.of(prediction.points[: settings.icp_points], truth.points[: settings.icp_points])
+    many = _Pair.of(prediction.first(settings.icp_points), truth.first(settings.icp_points))
     if settings.icp == "none":
         refined = [Alignment(turns[name], name, float("nan")) for name in kept]
     else:
@@ -110,7 +105,7 @@ def octahedral_group() -> list[np.ndarray]:
 
 def _icp(pair: _Pair, name: str, start: Transform, settings: Align) -> Alignment:
     """Point-to-point ICP from a start, one run for each correspondence distance."""
-    open3d = _open3d()
+    open3d = open3d_bridge.load()
     registration = open3d.pipelines.registration
     source, target = (
         open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points)) for points in (pair.source, pair.target)
@@ -119,7 +114,7 @@ def _icp(pair: _Pair, name: str, start: Transform, settings: Align) -> Alignment
     criteria = registration.ICPConvergenceCriteria(settings.tolerance, settings.tolerance, settings.iterations)
     matrix, residual = np.eye(4), float("nan")
     matrix[:3, :3] = start.rotation
-    with _one_thread(open3d):
+    with open3d_bridge.one_thread():
         for distance in settings.correspondence:
             result = registration.registration_icp(source, target, distance, matrix, estimation, criteria)
             if not len(result.correspondence_set):
@@ -137,37 +132,3 @@ def _decompose(matrix: np.ndarray) -> Transform | None:
         return None
     u, _, vt = np.linalg.svd(linear)  # the nearest rotation: removes the rounding of many small steps
     return Transform(u @ vt, matrix[:3, 3].copy(), float(np.cbrt(determinant)))
-
-
-@functools.cache
-def _open3d() -> ModuleType:
-    try:
-        import open3d
-    except ModuleNotFoundError as error:
-        if error.name != "open3d":
-            raise
-        python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise UserError(
-            "alignment needs Open3D: pip install open3d "
-            f"(this is Python {python}; where pip finds no build of it, as on 3.13, use Python 3.11 or 3.12), "
-            "or choose a protocol without alignment"
-        ) from error
-    except (ImportError, OSError) as error:
-        if "libusb" in str(error):
-            raise UserError("Open3D needs a system library: apt-get install libusb-1.0-0") from error
-        raise UserError(f"Open3D is installed but cannot be loaded: {error}") from error
-    return open3d
-
-
-@contextmanager
-def _one_thread(open3d: ModuleType) -> Iterator[None]:
-    """Sums of several threads end in other last digits; one thread gives the same bits everywhere."""
-    threads = getattr(open3d.utility, "get_max_threads", lambda: None)()
-    if threads is None:  # Open3D before 0.20: OMP_NUM_THREADS=1 does it, which the command line sets
-        yield
-        return
-    open3d.utility.set_max_threads(1)
-    try:
-        yield
-    finally:
-        open3d.utility.set_max_threads(threads)

@@ -29,7 +29,7 @@ def occupancy(vertices: np.ndarray, faces: np.ndarray, resolution: int, *, water
 def volume_iou(a: np.ndarray, b: np.ndarray) -> float:
     """|A and B| / |A or B| of two boolean grids; NaN if both are empty."""
     union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else float("nan")
+    return float(np.count_nonzero(a & b) / union) if union else float("nan")
 
 
 def _winding(cells: np.ndarray, faces: np.ndarray, n: int, *, axis: int) -> np.ndarray:

@@ -5,18 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from evaluation.load import BadMesh
+from evaluation.open3d_bridge import Tree
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Samples of a surface. points, normals: (n, 3) float64. tree: over the points."""
+    """Samples of a surface, in spatial order. points, normals: (n, 3) float64. draw: (n,) when each was drawn.
+
+    tree: over the points. Neighbours in memory are neighbours in space, which halves the time of a query.
+    """
 
     points: np.ndarray
     normals: np.ndarray
-    tree: cKDTree
+    draw: np.ndarray
+    tree: Tree
+
+    def first(self, k: int) -> np.ndarray:
+        """The first `k` points that were drawn (all, if there are fewer), themselves a fair sample; (k, 3)."""
+        return self.points[self.draw < k]
 
 
 def box(vertices: np.ndarray) -> tuple[np.ndarray, float]:
@@ -33,10 +41,7 @@ def normalise(vertices: np.ndarray, centre: np.ndarray, longest_side: float) -> 
 
 
 def sample(vertices: np.ndarray, faces: np.ndarray, n: int, rng: np.random.Generator) -> Cloud:
-    """`n` independent points, uniform over the area of the triangles, with the normals of their faces.
-
-    The order is random, so that the first k points are themselves a fair sample.
-    """
+    """`n` independent points, uniform over the area of the triangles (n, 3), with the normals of their faces."""
     corners = vertices[faces]
     sides = corners[:, 1:] - corners[:, :1]
     normals = np.cross(sides[:, 0], sides[:, 1])
@@ -50,4 +55,16 @@ def sample(vertices: np.ndarray, faces: np.ndarray, n: int, rng: np.random.Gener
     fold = u + v > 1
     u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
     points = corners[face, 0] + u * sides[face, 0] + v * sides[face, 1]
-    return Cloud(points, normals[face] / areas[face, None], cKDTree(points))
+    draw = np.argsort(_morton(points), kind="stable")
+    points, face = points[draw], face[draw]
+    return Cloud(points, normals[face] / areas[face, None], draw, Tree(points))
+
+
+def _morton(points: np.ndarray) -> np.ndarray:
+    """Position (n,) int64 of each point on a Z-order curve through 128 cells a side of the points' bounding cube."""
+    bits = 7
+    centre, side = box(points)
+    cells = ((points - centre) / max(side, 1e-12) + 0.5) * (1 << bits)
+    cells = np.clip(cells, 0, (1 << bits) - 1).astype(np.int64)
+    spread = np.array([sum((i >> bit & 1) << 3 * bit for bit in range(bits)) for i in range(1 << bits)])
+    return spread[cells] @ np.array([1, 2, 4])
