@@ -59,7 +59,8 @@ def _with_dataset(config: dict[str, Any]) -> dict[str, Any]:
         if "/" not in name and not folder.is_dir():
             raise UserError(f"{known('dataset', name, datasets)}; or give the path of a folder of meshes")
         if not folder.is_dir():
-            raise UserError(f"there is no folder {name!r}; dataset is a name ({', '.join(datasets)}) or a folder of meshes")
+            names = ", ".join(datasets)
+            raise UserError(f"there is no folder {name!r}; dataset is a name ({names}) or a folder of meshes")
         source: dict[str, Any] = {"source": "folder", "root": str(folder.resolve())}
         if (folder / "index.csv").is_file():
             source["index"] = "index.csv"

@@ -1,0 +1,34 @@
+# Raw meshes -> prepared shards, each with the list of what was left out; then one manifest for the dataset.
+
+
+rule prepare:
+    input:
+        dag.raw_meshes,
+    output:
+        shard=f"{dag.prepared}/{{split}}/{{shard}}.safetensors",
+        quarantine=f"{dag.prepared}/{{split}}/{{shard}}.quarantine.csv",
+    log:
+        f"{dag.logs}/prepare/{{split}}-{{shard}}.log",
+    params:
+        job=dag.prepare_job,
+        code=source_hash(*dag.PREPARE_CODE),
+    threads: 1
+    message:
+        "prepare {wildcards.split} shard {wildcards.shard}"
+    shell:
+        "{PYTHON} -m data prepare --job {params.job:q} 2>&1 | tee {log}"
+
+
+# What needs the shards reads this manifest: it holds their hash, so shards made again with the same bytes train nothing again.
+rule describe:
+    input:
+        dag.shards,
+    output:
+        manifest=f"{dag.prepared}/manifest.json",
+        quarantine=f"{dag.prepared}/quarantine.csv",
+    log:
+        f"{dag.logs}/describe.log",
+    message:
+        "describe the prepared shards in {output.manifest}"
+    shell:
+        "{PYTHON} -m data quarantine --prepared {dag.prepared} --out {output.quarantine} --manifest {output.manifest} 2>&1 | tee {log}"

@@ -1,0 +1,20 @@
+# Meshes and ground truth -> rows.
+
+
+rule score:
+    input:
+        data=f"{dag.prepared}/manifest.json",
+        shards=ancient(dag.test_shards),
+        generated=f"{dag.root}/generated/{{method}}/{{variant}}/seed{{seed}}/generate.jsonl",
+    output:
+        f"{dag.root}/rows/{{protocol}}/{{method}}/{{variant}}/seed{{seed}}.parquet",
+    log:
+        f"{dag.logs}/score/{{protocol}}-{{method}}-{{variant}}-seed{{seed}}.log",
+    params:
+        run=dag.score_arguments,
+        code=dag.score_code,
+    threads: 2
+    message:
+        "score {wildcards.method}/{wildcards.variant}, seed {wildcards.seed}, under {wildcards.protocol}"
+    shell:
+        "{PYTHON} -m evaluation rows {params.run} --seed {wildcards.seed} --threads {threads} --out {output} 2>&1 | tee {log}"

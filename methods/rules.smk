@@ -1,0 +1,49 @@
+# Prepared shards -> trained stages -> meshes. Both commands resume from `resume/` beside their output, which is not declared, so that
+# Snakemake keeps it when a job dies. A method that raises leaves a record with status failed, which the table shows.
+
+
+rule fit:
+    input:
+        data=f"{dag.prepared}/manifest.json",
+        shards=ancient(dag.shards),
+        upstream=dag.upstream,
+    output:
+        f"{dag.root}/stages/{{stage}}/seed{{seed}}/manifest.json",
+    log:
+        f"{dag.logs}/fit/{{stage}}-seed{{seed}}.log",
+    params:
+        run=dag.fit_arguments,
+        code=dag.fit_code,
+    threads: 1
+    resources:
+        gpu=dag.gpus,
+    retries: 1
+    priority: 10
+    message:
+        "fit {wildcards.stage}, seed {wildcards.seed}"
+    shell:
+        "{PYTHON} -m pipeline alone {log}.lock {PYTHON} -m methods fit {params.run} --seed {wildcards.seed} --threads {threads} 2>&1 | tee -a {log}"
+
+
+rule generate:
+    input:
+        data=f"{dag.prepared}/manifest.json",
+        shards=ancient(dag.test_shards),
+        stages=dag.stages_of,
+    output:
+        f"{dag.root}/generated/{{method}}/{{variant}}/seed{{seed}}/generate.jsonl",
+    log:
+        f"{dag.logs}/generate/{{method}}-{{variant}}-seed{{seed}}.log",
+    params:
+        run=dag.generate_arguments,
+        resolved=dag.generate_params,
+        code=dag.generate_code,
+    threads: 1
+    resources:
+        gpu=dag.gpus,
+    retries: 1
+    priority: 5
+    message:
+        "generate {wildcards.method}/{wildcards.variant}, seed {wildcards.seed}"
+    shell:
+        "{PYTHON} -m pipeline alone {log}.lock {PYTHON} -m methods generate {params.run} --seed {wildcards.seed} --threads {threads} 2>&1 | tee -a {log}"

@@ -1,0 +1,198 @@
+"""What the rules of the DAG name: paths, inputs, arguments, and the identity of the code behind each command.
+
+Everything comes from the configuration and the methods' YAML; nothing heavy is imported, since every job
+parses the workflow again. Methods that take `wildcards` are input or parameter functions of a rule.
+
+    runs/{dataset}/{scale}/prepared-{key}/{split}/{shard}.safetensors      key: objects, parameters, shard size
+    runs/{dataset}/{scale}/stages/{owner}.{stage}-{key}/seed{seed}/manifest.json
+    runs/{dataset}/{scale}/generated/{method}/{variant}/seed{seed}/generate.jsonl
+    runs/{dataset}/{scale}/rows/{protocol}/{method}/{variant}/seed{seed}.parquet
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.identity import params_key, source_hash
+from data.prepare import shard_count, shard_specs
+from data.sources import SPLITS, ObjectSpec, list_objects
+from evaluation import protocol
+from methods import registry
+
+RUNS = "runs"
+
+
+class Dag:
+    """The names of one configuration (from `pipeline.config.load`). Raises UserError where its data are not there."""
+
+    PREPARE_CODE = ("core/randomness.py", "data")
+    SCORE_CODE = ("core/randomness.py", "data/store.py", "data/views.py", "data/quantise.py", "evaluation")
+    REPORT_CODE = ("core/randomness.py", "evaluation/statistics.py", "evaluation/protocol.py", "reports")
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.dataset, self.scale = config["dataset"], config["scale"]
+        self.source = config["datasets"][self.dataset]
+        self.objects = list_objects(self.source)
+        for split in SPLITS:
+            if not any(spec.split == split for spec in self.objects):
+                raise UserError(f"the dataset {self.dataset!r} has no object in its {split} split; give it some")
+        key = {"objects": [[s.object, s.split, s.path] for s in self.objects], "prepare": config["prepare"]}
+        key |= {"shard_size": config["shard_size"], "max_faces": self.source.get("max_faces")}
+        self.root = f"{RUNS}/{self.dataset}/{self.scale}"
+        self.logs = f"{self.root}/logs"
+        self.prepared = f"{self.root}/prepared-{params_key(key)}"
+        self.settings, self.controls = config["table2"]["settings"], config["table2"]["controls"]
+
+    @property
+    def description(self) -> str:
+        """What the configured table is of, as its columns say."""
+        return f"dataset {self.dataset}, scale {self.scale}, protocol {self.config['evaluation']['protocol']}"
+
+    def wildcards(self) -> dict[str, str]:
+        """Constraints: a name that is not known matches no rule, so a misspelt target fails at once."""
+        methods = registry.load_methods()
+        names = {
+            "split": SPLITS,
+            "method": methods,
+            "variant": {variant for method in methods.values() for variant in method.variants},
+            "stage": self.stages,
+            "protocol": protocol.names(),
+        }
+        constraints = {name: "|".join(map(re.escape, sorted(values))) or "none" for name, values in names.items()}
+        return {**constraints, "seed": r"0|[1-9]\d*", "shard": r"\d{5}"}
+
+    @staticmethod
+    def gpus() -> int:
+        """GPUs that a fit or a generation asks for: one if this machine shows any, else none."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return int(bool(visible) if visible is not None else Path("/dev/nvidiactl").exists())
+
+    # ------------------------------------------------------------ data
+
+    def _specs(self, wildcards: Any) -> list[ObjectSpec]:
+        return shard_specs(self.objects, wildcards.split, int(wildcards.shard), self.config["shard_size"])
+
+    def raw_meshes(self, wildcards: Any) -> list[str]:
+        """The mesh files of a shard, those that exist: what is missing or outside the folder is for the quarantine."""
+        root = Path(self.source.get("root", "."))
+        paths = [root / spec.path for spec in self._specs(wildcards) if spec.path]
+        return [str(path) for path in paths if path.is_file() and path.resolve().is_relative_to(root)]
+
+    def prepare_job(self, wildcards: Any) -> str:
+        """The JSON that `python -m data prepare --job` takes."""
+        job = {"dataset": self.dataset, "source": self.source, "params": self.config["prepare"]}
+        job |= {"split": wildcards.split, "shard": int(wildcards.shard), "shard_size": self.config["shard_size"]}
+        return json.dumps(job | {"out": self.prepared}, sort_keys=True)
+
+    def _shards(self, splits: Iterable[str]) -> list[str]:
+        counts = {split: shard_count(self.objects, split, self.config["shard_size"]) for split in splits}
+        return [f"{self.prepared}/{split}/{i:05d}.safetensors" for split, count in counts.items() for i in range(count)]
+
+    def shards(self, wildcards: Any) -> list[str]:
+        """All shards."""
+        return self._shards(SPLITS)
+
+    def test_shards(self, wildcards: Any) -> list[str]:
+        """The shards of the test split."""
+        return self._shards(["test"])
+
+    # ------------------------------------------------------------ methods
+
+    @cached_property
+    def stages(self) -> dict[str, registry.StageSpec]:
+        """Every stage of every method and variant at this scale, by the name of its folder."""
+        plans = [registry.resolve(m.name, v, self.scale) for m in registry.load_methods().values() for v in m.variants]
+        return {stage.folder_name: stage for plan in plans for stage in plan.stages}
+
+    def _arguments(self, method: str, variant: str) -> dict[str, Any]:
+        run = {"method": method, "variant": variant, "scale": self.scale, "dataset": self.dataset}
+        return run | {"prepared": self.prepared}
+
+    def _manifest(self, stage: registry.StageSpec, seed: str) -> str:
+        return str(registry.stage_folder(RUNS, self.dataset, self.scale, stage, int(seed)) / "manifest.json")
+
+    def _owners_plan(self, stage: registry.StageSpec) -> registry.Plan:
+        return registry.resolve(stage.owner, registry.fitting_variant(stage, self.scale), self.scale)
+
+    def upstream(self, wildcards: Any) -> list[str]:
+        """Manifests of the stages that a stage needs."""
+        stage = self.stages[wildcards.stage]
+        return [self._manifest(self._owners_plan(stage).stage(need), wildcards.seed) for need in stage.needs]
+
+    def fit_arguments(self, wildcards: Any) -> str:
+        """The command line of a fit, without seed and threads."""
+        stage = self.stages[wildcards.stage]
+        variant = registry.fitting_variant(stage, self.scale)
+        return _options(self._arguments(stage.owner, variant) | {"stage": stage.name, "runs": RUNS})
+
+    def fit_code(self, wildcards: Any) -> str:
+        """Hash of the sources that decide a stage's weights."""
+        return source_hash(*registry.method_sources(self.stages[wildcards.stage].owner))
+
+    def stages_of(self, wildcards: Any) -> list[str]:
+        """Manifests of all stages of a method's variant."""
+        plan = registry.resolve(wildcards.method, wildcards.variant, self.scale)
+        return [self._manifest(stage, wildcards.seed) for stage in plan.stages]
+
+    def generate_arguments(self, wildcards: Any) -> str:
+        """The command line of a generation, without seed and threads."""
+        arguments = self._arguments(wildcards.method, wildcards.variant)
+        return _options(arguments | {"runs": RUNS, "views": self.config["evaluation"]["views"]})
+
+    def generate_params(self, wildcards: Any) -> str:
+        """Key of the resolved params: those that no stage reads, such as the number of sampling steps, count here."""
+        return params_key(registry.resolve(wildcards.method, wildcards.variant, self.scale).params)
+
+    def generate_code(self, wildcards: Any) -> str:
+        """Hash of the sources that decide a variant's meshes."""
+        return source_hash("methods/generate.py", "methods/meshes.py", *registry.method_sources(wildcards.method))
+
+    # ------------------------------------------------------------ evaluation and reports
+
+    def score_arguments(self, wildcards: Any) -> str:
+        """The command line of a scoring, without seed, threads and output."""
+        method, variant, seed = wildcards.method, wildcards.variant, int(wildcards.seed)
+        generated = registry.generated_folder(RUNS, self.dataset, self.scale, method, variant, seed)
+        arguments = self._arguments(method, variant)
+        return _options(arguments | {"generated": generated, "protocol": wildcards.protocol})
+
+    def score_code(self, wildcards: Any) -> str:
+        """Hash of the evaluation's sources and of the protocol."""
+        return source_hash(*self.SCORE_CODE, f"evaluation/protocols/{wildcards.protocol}.yaml")
+
+    def table2_rows(self, wildcards: Any) -> list[str]:
+        """The rows of every setting, control and seed; what has no randomness is run with the first seed only."""
+        name, paths = self.config["evaluation"]["protocol"], []
+        for method, variant in (run.split("/") for run in self.settings + self.controls):
+            seeds = self.config["seeds"] if registry.get_method(method).stochastic else self.config["seeds"][:1]
+            paths += [f"{self.root}/rows/{name}/{method}/{variant}/seed{seed}.parquet" for seed in seeds]
+        return paths
+
+    def table2_arguments(self, wildcards: Any) -> str:
+        """The command line of the table, without rows and output."""
+        held_out = self.source.get("held_out_family")
+        text = f"--protocol {self.config['evaluation']['protocol']} --settings {' '.join(self.settings)}"
+        text += f" --controls {' '.join(self.controls)}" if self.controls else ""
+        return text + (f" --held-out {shlex.quote(held_out)}" if held_out else "")
+
+    def table2_labels(self, wildcards: Any) -> str:
+        """Key of what the methods' configs say of each row (label, kind, published): part of the table."""
+        about = []
+        for method, variant in (run.split("/") for run in self.settings + self.controls):
+            spec = registry.get_method(method)
+            chosen = spec.variants[variant]
+            about.append([spec.label, spec.kind, spec.reads_ground_truth, chosen.label, chosen.published])
+        return params_key(about)
+
+
+def _options(values: Mapping[str, Any]) -> str:
+    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in values.items())

@@ -1,0 +1,66 @@
+"""Reading rows (one object x view x method x variant x seed x protocol) and bringing them into shape for statistics."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from core.errors import UserError
+
+IDENTITY = ("dataset", "scale", "object", "view", "method", "variant", "seed", "protocol")
+
+
+def read(paths: Sequence[str | Path]) -> pd.DataFrame:
+    """All rows of these Parquet files, in one fixed order. Raises UserError for a file that holds no rows."""
+    frames = []
+    for path in paths:
+        try:
+            frame = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read as rows ({error}); delete it and run again") from error
+        missing = [column for column in (*IDENTITY, "status", "reason") if column not in frame]
+        if missing:
+            raise UserError(f"{path} lacks the column {missing[0]!r}; delete it and run again")
+        frames.append(frame.dropna(axis="columns", how="all") if len(frame) else frame)
+    if not frames:
+        raise UserError("there are no rows: name at least one rows file")
+    rows = pd.concat(frames, ignore_index=True)
+    for column in ("reason", "category"):
+        rows[column] = rows[column].fillna("").astype(str) if column in rows else ""
+    rows = rows.sort_values(list(IDENTITY), ignore_index=True)
+    double = rows.duplicated(list(IDENTITY))
+    if double.any():
+        first = rows[double].iloc[0]
+        raise UserError(f"object {first['object']} of {first['method']}/{first['variant']} stands twice in the rows")
+    return rows
+
+
+def one(rows: pd.DataFrame, column: str) -> str:
+    """The single value of a column that must not be mixed in one table; UserError otherwise."""
+    found = sorted(map(str, rows[column].unique()))
+    if len(found) != 1:
+        raise UserError(f"one table is of one {column}, but the rows hold {', '.join(found) or 'none'}")
+    return found[0]
+
+
+def matrix(rows: pd.DataFrame, metric: str, seeds: Sequence[int]) -> tuple[list[str], np.ndarray]:
+    """Objects (sorted) and their values (n_objects, n_seeds) of `metric`, the mean over an object's views.
+
+    Raises UserError if an object lacks a seed.
+    """
+    table = rows.pivot_table(index="object", columns="seed", values=metric, aggfunc="mean", dropna=False)
+    table = table.reindex(columns=list(seeds)).sort_index()
+    if table.isna().to_numpy().any():
+        name = table.index[table.isna().any(axis="columns")][0]
+        raise UserError(f"the rows give no {metric} for object {name} with every seed; score them again")
+    return list(table.index), table.to_numpy(np.float64)
+
+
+def hash_of(rows: pd.DataFrame, metrics: Sequence[str]) -> str:
+    """A short hash of what rows say (identity, status, metrics), without what differs from run to run (seconds)."""
+    text = rows[[*IDENTITY, "status", *metrics]].to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -1,0 +1,21 @@
+# Rows and published.yaml -> tables.
+
+
+rule table2:
+    input:
+        dag.table2_rows,
+    output:
+        "reports/table2.csv",
+        "reports/table2.md",
+        "reports/table2_by_category.csv",
+    log:
+        f"{dag.logs}/table2.log",
+    params:
+        run=dag.table2_arguments,
+        published=source_hash("reports/published.yaml"),
+        labels=dag.table2_labels,
+        code=source_hash(*dag.REPORT_CODE),
+    message:
+        "table 2 from the rows of {params.run}"
+    shell:
+        "{PYTHON} -m reports table2 {params.run} --rows {input} --out {output[0]} 2>&1 | tee {log}"
