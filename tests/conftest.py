@@ -99,10 +99,17 @@ def ellipsoids(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from data.store import write_shard
 
     folder = tmp_path_factory.mktemp("ellipsoids")
-    shapes = {"ball": (0.95, 0.95, 0.95), "cigar": (0.3, 0.3, 0.95), "plate": (0.95, 0.2, 0.95), "pole": (0.25, 0.95, 0.25)}
+    shapes = {
+        "ball": (0.95, 0.95, 0.95),
+        "cigar": (0.3, 0.3, 0.95),
+        "plate": (0.95, 0.2, 0.95),
+        "pole": (0.25, 0.95, 0.25),
+    }
     params = check_params({**TINY, "volume": 20000})
     for split in ("train", "val", "test"):
         chosen = split_params(params, split)
-        objects = [ellipsoid_object(f"{split}/{k}", v, chosen, rotations=chosen["rotations"]) for k, v in shapes.items()]
+        objects = [
+            ellipsoid_object(f"{split}/{k}", v, chosen, rotations=chosen["rotations"]) for k, v in shapes.items()
+        ]
         write_shard(folder / split / "00000.safetensors", chosen, objects)
     return folder

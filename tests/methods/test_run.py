@@ -1,0 +1,252 @@
+"""The harness: failures become records, finished work survives, meshes and manifests are what they say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from core.errors import UserError
+from core.files import read_json
+from core.identity import ROOT
+from data.store import Split, evaluation_views
+from methods import generate as generation
+from methods import run
+from methods.contract import Failure, Mesh, PreparedData
+from methods.manifest import read_stage
+from methods.meshes import fault, file_name, read_ply, write_ply
+from methods.registry import resolve, stage_folder
+from methods.template.method import SilhouetteEllipsoid
+
+TRIANGLE = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
+
+
+@pytest.fixture
+def data(ellipsoids) -> PreparedData:
+    return PreparedData(ellipsoids, "ellipsoids", "smoke")
+
+
+def use(monkeypatch, **overrides) -> None:
+    """Make the template's class behave otherwise: `fit` or `generate` as given."""
+    broken = type("Broken", (SilhouetteEllipsoid,), overrides)
+    for module in (run, generation):
+        monkeypatch.setattr(module, "make_method", lambda spec, params: broken(params))
+
+
+def fit(data: PreparedData, runs: Path) -> dict:
+    return read_json(run.fit("template", "full", "depth", data, seed=0, runs=runs, threads=1) / "manifest.json")
+
+
+def generate(data: PreparedData, runs: Path, **options) -> list[dict]:
+    options = {"seed": 0, "runs": runs, "out": runs / "out", "threads": 1, "batch": 2, **options}
+    path = generation.generate("template", "full", data, **options)
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_manifest_says_what_made_the_stage(data, tmp_path):
+    manifest = fit(data, tmp_path)
+    stage = resolve("template", "full", "smoke").stages[0]
+    assert manifest["status"] == "ok" and manifest["reason"] is None and manifest["resumes"] == 0
+    assert (manifest["key"], manifest["params"]) == (stage.key, stage.params)
+    assert {"git", "source", "packages", "device", "dtype", "threads", "seconds", "peak_memory_mb"} <= set(manifest)
+    out = stage_folder(tmp_path, "ellipsoids", "smoke", stage, 0)
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "weights.safetensors"]
+    assert read_stage(out) == manifest
+
+
+def test_torn_weights_are_noticed(data, tmp_path):
+    fit(data, tmp_path)
+    (weights,) = tmp_path.rglob("weights.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UserError, match="not the file that its manifest describes"):
+        generate(data, tmp_path)
+
+
+def test_a_missing_stage_is_one_sentence(data, tmp_path):
+    with pytest.raises(UserError, match="fit this stage first"):
+        generate(data, tmp_path)
+
+
+def explode(self, *args, **kwargs):
+    raise ValueError("the loss became nan\nmore lines")
+
+
+def test_a_failing_fit_leaves_its_reason_and_failed_rows(data, tmp_path, monkeypatch, capsys):
+    use(monkeypatch, fit=explode)
+    manifest = fit(data, tmp_path)
+    assert manifest["status"] == "failed"
+    assert manifest["reason"] == "fitting depth: ValueError: the loss became nan"
+    assert "Traceback" in capsys.readouterr().err
+    rows = generate(data, tmp_path)
+    assert len(rows) == 4 and {row["status"] for row in rows} == {"failed"}
+    assert rows[0]["reason"] == "stage depth failed (fitting depth: ValueError: the loss became nan)"
+    assert rows[0]["mesh"] is None
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, UserError("mend it")])
+def test_what_is_not_the_methods_fault_is_not_swallowed(data, tmp_path, monkeypatch, error):
+    def interrupted(self, *args, **kwargs):
+        raise error
+
+    use(monkeypatch, fit=interrupted)
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        fit(data, tmp_path)
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_a_failing_load_fails_every_row(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+    use(monkeypatch, load=explode)
+    rows = generate(data, tmp_path)
+    assert {row["reason"] for row in rows} == {"loading the weights: ValueError: the loss became nan"}
+
+
+def test_one_bad_object_is_one_failed_row(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+    clean = {row["object"]: row for row in generate(data, tmp_path)}
+    split = Split(data.folder, "test")
+    bad = {file_name(split.objects[i], v): split.image(i, v) for i, v in evaluation_views(split, 1)}
+    bad_image = bad[file_name("test/plate", clean["test/plate"]["view"])]
+    original = SilhouetteEllipsoid.generate
+
+    def sometimes(self, images, *, rngs, ground_truth=None):
+        for rng in rngs:
+            rng.random()  # an attempt that fails must not shift the streams of the next
+        if any(np.array_equal(image, bad_image) for image in images):
+            raise RuntimeError("out of memory")
+        return original(self, images, rngs=rngs)
+
+    use(monkeypatch, generate=sometimes)
+    rows = {row["object"]: row for row in generate(data, tmp_path, out=tmp_path / "bad")}
+    assert [name for name, row in rows.items() if row["status"] == "failed"] == ["test/plate"]
+    assert rows["test/plate"]["reason"] == "generating: RuntimeError: out of memory"
+    again = {row["object"]: row for row in generate(data, tmp_path, out=tmp_path / "alone", batch=1)}
+    for name in ("test/ball", "test/cigar", "test/pole"):
+        mesh = (tmp_path / "bad" / rows[name]["mesh"]).read_bytes()
+        assert mesh == (tmp_path / "alone" / again[name]["mesh"]).read_bytes()
+
+
+UNSOUND = {
+    "empty": (Mesh(np.empty((0, 3)), np.empty((0, 3), np.int32)), "the mesh is empty"),
+    "not finite": (Mesh(np.full((3, 3), np.nan), TRIANGLE.faces), "not finite"),
+    "far away": (Mesh(TRIANGLE.vertices * 1.5, TRIANGLE.faces), "a coordinate of 1.50, allowed are 1.2"),
+    "bad faces": (Mesh(TRIANGLE.vertices, TRIANGLE.faces + 1), "outside 0..2"),
+    "bad shape": (Mesh(TRIANGLE.vertices[:, :2], TRIANGLE.faces), "instead of (n, 3)"),
+    "said so": (Failure("nothing inside"), "nothing inside"),
+    "sound": (TRIANGLE, None),
+}
+
+
+@pytest.mark.parametrize("case", UNSOUND)
+def test_unsound_meshes_become_failed_rows(data, tmp_path, monkeypatch, case):
+    result, reason = UNSOUND[case]
+    fit(data, tmp_path)
+    use(monkeypatch, generate=lambda self, images, *, rngs, ground_truth=None: [result] * len(images))
+    for row in generate(data, tmp_path):
+        assert row["status"] == ("ok" if reason is None else "failed")
+        assert reason is None or reason in row["reason"]
+    if reason is None:
+        assert fault(TRIANGLE) is None
+
+
+def test_finished_batches_survive_and_foreign_ones_do_not(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+    calls: list[int] = []
+    original = SilhouetteEllipsoid.generate
+
+    def interrupted(self, images, *, rngs, ground_truth=None):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, images, rngs=rngs)
+
+    use(monkeypatch, generate=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate(data, tmp_path)
+    assert not (tmp_path / "out" / "generate.jsonl").exists()
+    assert len(generate(data, tmp_path)) == 4
+    assert calls == [2, 2, 2]  # one finished, one lost, one more
+    assert read_json(tmp_path / "out" / "manifest.json")["resumes"] == 1
+    assert not (tmp_path / "out" / "resume").exists()
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        generate(data, tmp_path)
+    assert len(generate(data, tmp_path, batch=1)) == 4  # another partition: nothing is kept
+    assert calls == [2, 2, 1, 1, 1, 1]
+    assert read_json(tmp_path / "out" / "manifest.json")["resumes"] == 0
+
+
+def test_unfinished_fits_are_kept_for_the_same_code_and_dropped_for_other(data, tmp_path, monkeypatch):
+    seen: list[bool] = []
+
+    def interrupted(self, stage, data, *, upstream, out, seed):
+        state = out / "resume" / "state"
+        seen.append(state.exists())
+        if len(seen) < 4:
+            state.parent.mkdir(exist_ok=True)
+            state.touch()
+            raise KeyboardInterrupt
+        SilhouetteEllipsoid.fit(self, stage, data, upstream=upstream, out=out, seed=seed)
+
+    use(monkeypatch, fit=interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, tmp_path)
+    with monkeypatch.context() as other:
+        other.setattr(run, "source_hash", lambda *paths: "other code")
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, tmp_path)
+    manifest = fit(data, tmp_path)
+    assert seen == [False, True, False, False] and manifest["resumes"] == 0
+    (out,) = (path.parent for path in tmp_path.rglob("weights.safetensors"))
+    assert not (out / "resume").exists() and not (out / "progress.json").exists()
+
+
+def test_fitting_reads_no_param_that_its_key_does_not_hold():
+    plan = resolve("mar3d", "full", "smoke")
+    assert set(run.readable_params(plan, "vae")) == set(plan.stage("vae").params)
+    assert set(run.readable_params(plan, "mar_lr")) == set(plan.stage("mar_lr").params) | set(plan.stage("vae").params)
+    assert "sampling" not in run.readable_params(plan, "mar_hr")
+
+
+def test_ply_is_what_others_read(tmp_path):
+    rng = np.random.default_rng(0)
+    vertices, faces = rng.normal(size=(50, 3)).astype(np.float32), rng.integers(0, 50, (80, 3)).astype(np.int32)
+    write_ply(tmp_path / "m.ply", vertices, faces)
+    loaded = trimesh.load(tmp_path / "m.ply", process=False)
+    assert np.array_equal(loaded.vertices, vertices) and np.array_equal(loaded.faces, faces)
+    for ours, theirs in zip(read_ply(tmp_path / "m.ply"), (vertices, faces), strict=True):
+        assert np.array_equal(ours, theirs) and ours.dtype == theirs.dtype
+
+
+def test_file_names_are_distinct_and_stay_in_their_folder():
+    names = ["chair", "a/b", "a_b", "a b", "../../up", "ü", "u", ".hidden", "x" * 300, "x" * 301]
+    files = [file_name(name, 3) for name in names]
+    assert len(set(files)) == len(names) and files[0] == "chair.v03.ply"
+    assert all("/" not in file and not file.startswith(".") and len(file) < 150 for file in files)
+
+
+COMMON = ["--method=template", "--variant=full", "--scale=smoke", "--dataset=d", "--seed=0", "--prepared=p", "--runs=r"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "mar3dd"], "there is no method 'mar3dd'"),
+        (["show", "mar3d", "--variant", "no_pyramide"], "did you mean 'no_pyramid'?"),
+        (["show", "mar3d", "--scale", "huge"], "there is no scale 'huge'"),
+        (["generate", *COMMON], "no prepared shards in p/test"),
+        (["fit", "--stage", "vae", *COMMON], "there is no stage of template/full 'vae' (known: depth)"),
+        (["generate", *COMMON, "--threads", "0"], "threads must be a whole number of at least 1, not '0'"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(tmp_path, arguments, message):
+    command = [sys.executable, "-m", "methods", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
