@@ -19,7 +19,7 @@ rule prepare:
         "{PYTHON} -m data prepare --job {params.job:q} 2>&1 | tee {log}"
 
 
-# What needs the shards reads this manifest: it holds their hash, so shards made again with the same bytes train nothing again.
+# All shards are there: counts, how many objects were left out, and the hash of the data. What needs the shards waits for this.
 rule describe:
     input:
         dag.shards,

@@ -21,20 +21,28 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.identity import params_key, source_hash
+from core.identity import ROOT, params_key, source_hash
 from data.prepare import shard_count, shard_specs
 from data.sources import SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
 from methods import registry
 
 RUNS = "runs"
+READER = ("data/store.py", "data/views.py", "data/quantise.py")
+
+
+def _modules(folder: str, *but: str) -> list[str]:
+    """The Python files of a room, without its front door and those named."""
+    paths = sorted((ROOT / folder).glob("*.py"))
+    return [f"{folder}/{path.name}" for path in paths if path.stem not in ("__init__", "__main__", *but)]
 
 
 class Dag:
     """The names of one configuration (from `pipeline.config.load`). Raises UserError where its data are not there."""
 
-    PREPARE_CODE = ("core/randomness.py", "data")
-    SCORE_CODE = ("core/randomness.py", "data/store.py", "data/views.py", "data/quantise.py", "evaluation")
+    # The sources that decide a result; front doors and what only looks at results are left out, so that they may change.
+    PREPARE_CODE = ("core/randomness.py", *_modules("data", "preview", "quarantine"), "data/sources")
+    SCORE_CODE = ("core/randomness.py", *READER, *_modules("evaluation", "statistics"))
     REPORT_CODE = ("core/randomness.py", "evaluation/statistics.py", "evaluation/protocol.py", "reports")
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -71,7 +79,7 @@ class Dag:
         return {**constraints, "seed": r"0|[1-9]\d*", "shard": r"\d{5}"}
 
     @staticmethod
-    def gpus() -> int:
+    def gpus(wildcards: Any) -> int:
         """GPUs that a fit or a generation asks for: one if this machine shows any, else none."""
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         return int(bool(visible) if visible is not None else Path("/dev/nvidiactl").exists())

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.errors import UserError
 from evaluation.protocol import Protocol
-from methods.settings import read_yaml
+from methods.settings import known, read_yaml
 
 FILE = Path(__file__).with_name("published.yaml")
 
@@ -18,18 +18,19 @@ def read(path: Path = FILE) -> dict[str, Any]:
     return read_yaml(path)
 
 
-def values(published: Mapping[str, Any], key: str | None, protocol: Protocol, dataset: str = "gso") -> dict[str, float]:
-    """What the paper reports under `key` (`table2.full`): fscore, cd and nc, in the units of `protocol`.
+def values(
+    published: Mapping[str, Any], table: str, row: str | None, protocol: Protocol, dataset: str = "gso"
+) -> dict[str, float]:
+    """What the paper reports in a row of a table (`table2`, `full`): fscore, cd and nc, in the units of `protocol`.
 
-    Empty without a key. A metric that the protocol measures otherwise (another threshold, another Chamfer
+    Empty without a row. A metric that the protocol measures otherwise (another threshold, another Chamfer
     distance) is left out rather than shown beside what it cannot be compared with. Raises UserError for an
-    unknown key.
+    unknown row.
     """
-    if key is None:
+    if row is None:
         return {}
-    table, _, row = key.partition(".")
-    if row not in published.get(table, {}) or table in ("source", "reading"):
-        raise UserError(f"reports/published.yaml has no {key!r}; a key is table.row, for example table2.full")
+    if row not in published[table]:
+        raise UserError(f"reports/published.yaml: {known(f'row of {table}', row, published[table])}")
     printed, reading = published[table][row][dataset], published["reading"]
     result = {"nc": printed["nc"]}
     if protocol.report.fscore == reading["fscore"]["threshold"]:

@@ -16,6 +16,6 @@ rule table2:
         labels=dag.table2_labels,
         code=source_hash(*dag.REPORT_CODE),
     message:
-        "table 2 from the rows of {params.run}"
+        "Table 2: {dag.description}"
     shell:
         "{PYTHON} -m reports table2 {params.run} --rows {input} --out {output[0]} 2>&1 | tee {log}"

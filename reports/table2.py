@@ -36,7 +36,7 @@ CATEGORY_COLUMNS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table. `control`: '' or why it is no competitor; `published`: key into published.yaml."""
+    """One row of the table. `control`: '' or why it is no competitor; `published`: row of the paper's table."""
 
     method: str
     variant: str
@@ -72,7 +72,7 @@ def table(
         line: dict[str, Any] = {"setting": setting.label, "method": setting.method, "variant": setting.variant}
         line |= {"control": setting.control, **context, **_counts(mine), "status": _status(mine)}
         line["rows_hash"] = rows.hash_of(mine, list(names.values())) if len(mine) else ""
-        paper = published.values(printed, setting.published, protocol)
+        paper = published.values(printed, "table2", setting.published, protocol)
         for metric, column in names.items():
             unit = protocol.report.cd_unit if metric == "cd" else 1.0
             if metric in paper:
