@@ -64,7 +64,7 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise UserError(f"unknown prepare parameter {unknown[0]!r}: choose from {', '.join(DEFAULTS)}")
     params = {**DEFAULTS, **params}
-    for name, least in {"points": 16, "volume": 0, "near": 0, "grid": 16, "faces": 100, "azimuths": 1}.items():
+    for name, least in {"points": 16, "volume": 0, "near": 0, "grid": 48, "faces": 100, "azimuths": 1}.items():
         if params[name] < least:
             raise UserError(f"prepare parameter {name} is {params[name]}, it must be at least {least}")
     for name, choices in CHOICES.items():

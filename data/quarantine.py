@@ -43,13 +43,15 @@ def collect(prepared: str | Path, out: str | Path, manifest: str | Path) -> dict
     """Join the quarantine files of a prepared dataset into `out` and describe the dataset in `manifest` (JSON).
 
     The manifest holds, per split, how many objects were kept and left out and how many shards there are, the
-    parameters, and `data_hash`: SHA-256 over the shard files. Two prepared datasets of one hash are equal.
+    parameters, and `data_hash`: SHA-256 over the shard files. Two prepared datasets of one hash are equal. A split
+    of which nothing is left is a UserError, raised after both files are written.
     """
     from data.store import SPLITS, Split
 
     digest = hashlib.sha256()
     joined: list[tuple[str, ...]] = []
     splits: dict[str, Any] = {}
+    empty: list[str] = []
     for name in SPLITS:
         if not any((Path(prepared) / name).glob("*.safetensors")):
             continue
@@ -66,9 +68,14 @@ def collect(prepared: str | Path, out: str | Path, manifest: str | Path) -> dict
             "bytes": sum(path.stat().st_size for path in split.paths),
             "params": split.params,
         }
+        if not len(split):
+            first = f"; the first, {left_out[0][0]}: {left_out[0][3]}" if left_out else ""
+            empty.append(f"no object of {name} could be prepared{first}")
     if not splits:
         raise UserError(f"no prepared shards in {prepared}: run `python -m data prepare --out {prepared}` first")
     summary = {"splits": splits, "data_hash": digest.hexdigest()}
     write_text(out, as_text(joined, ("split", *COLUMNS)))
     write_json(manifest, summary)
+    if empty:
+        raise UserError(f"{empty[0]} (all reasons: {out})")
     return summary

@@ -129,12 +129,13 @@ def encode_image(image: np.ndarray, image_format: str) -> bytes:
     """RGBA (h, w, 4) uint8 as bytes; alpha is always exact.
 
     Clay is grey and few-toned: lossless WebP keeps it exact in 0.7 KB (64 pixels) or 1.8 KB (128), two thirds of a
-    PNG. Coloured images are lossy WebP of quality 90. `png` is exact for all.
+    PNG. Coloured images are lossy WebP of quality 90, whose colour where alpha is 0 is arbitrary. `png` is exact for all.
     """
     grey = bool((image[..., :1] == image[..., 1:3]).all())
     buffer = io.BytesIO()
     if image_format == "webp":
-        Image.fromarray(image).save(buffer, "WEBP", lossless=grey, quality=40 if grey else 90, alpha_quality=100)
+        how = {"lossless": True, "exact": True, "quality": 40} if grey else {"quality": 90, "alpha_quality": 100}
+        Image.fromarray(image).save(buffer, "WEBP", **how)
     else:
         Image.fromarray(image[..., 2:] if grey else image).save(buffer, "PNG")
     return buffer.getvalue()
