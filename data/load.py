@@ -23,7 +23,7 @@ GREY = (204, 204, 204, 255)  # parts without a colour in a scene where others ha
 logging.getLogger("trimesh").setLevel(logging.ERROR)  # what it warns about is either harmless or caught below
 
 
-class BadMesh(Exception):
+class BadMesh(Exception):  # noqa: N818 - the word of the quarantine list, shared by all rooms
     """A mesh that cannot be used; the message is the reason, for a person."""
 
 

@@ -25,10 +25,11 @@ EPS = 1.0  # voxels; see the module's docstring
 SHEET = 0.6  # voxels; above 0.5 so that a flat sheet half-way between two layers of nodes still shows in both
 GROWTH = 3  # steps of the outside back to the surface: eps along a diagonal takes two, a concave corner three
 BAND = 1.75  # voxels, just over sqrt(3): nodes of all cells that the surface passes through
-DIRECTIONS = np.array([[0.5773, 0.3219, 0.7504], [-0.6427, 0.7301, 0.2321], [0.1377, -0.4759, -0.8687]], dtype=np.float32)
+DIRECTIONS = np.float32([[0.5773, 0.3219, 0.7504], [-0.6427, 0.7301, 0.2321], [0.1377, -0.4759, -0.8687]])
 ON_SURFACE = 0.02  # voxels; nodes nearer than this are on the surface and have no side
 INSIDE = 0.05  # voxels; a field above this is an inside, and not a node that lies on a sheet
 DEPTH = 0.75  # voxels; how far from the surface an inside is looked for
+NOT_ZERO = 1e-3  # voxels
 MIN_GRID = 48  # below it the margin of the box, 0.1, is less than two voxels
 
 
@@ -134,6 +135,7 @@ def signed_field(vertices: np.ndarray, faces: np.ndarray, grid: int) -> np.ndarr
     field[~touched] = BAND  # faces buried inside must not dent the field
     thin = points_grid[_thin_samples(field, points_grid, vertices, faces, owner)]
     _add_sheets(field, near, thin)
+    field[np.abs(field) < NOT_ZERO] = -NOT_ZERO  # a zero at a node would give triangles without area
     field *= voxel
     return field
 
@@ -244,7 +246,7 @@ def _grow(outside: np.ndarray, near: np.ndarray, rays: _Rays, voxel: float) -> n
 def _positions(index: np.ndarray, size: int, voxel: float) -> np.ndarray:
     """Where nodes are, moved by a hair: a ray along a grid line may otherwise run through an edge and miss it."""
     places = np.stack(np.unravel_index(index, (size,) * 3), axis=1)
-    return (places + (0.0131, 0.0083, -0.0107)) * voxel - BOUND
+    return (places + np.array([0.0131, 0.0083, -0.0107])) * voxel - BOUND
 
 
 def _thin_samples(
@@ -265,7 +267,7 @@ def _thin_samples(
             ahead = np.stack([value(places + step) - value(places - step) for step in 0.5 * np.eye(3)], axis=1)
         else:
             ahead = -normals[left] if way == "in" else normals[left]
-        ahead = ahead * (DEPTH / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-300))
+        ahead = ahead * (DEPTH / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-30))
         left = left[value(places + ahead) <= INSIDE]
     return left
 

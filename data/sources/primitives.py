@@ -47,8 +47,28 @@ def rod(start: Point, end: Point, radius: float, top: float | None = None, segme
 
 
 def beam(start: Point, end: Point, width: float) -> Manifold:
-    """A bar of square section between two points, its sides along x and z as far as it is upright."""
-    return rod(start, end, width / np.sqrt(2), segments=4)
+    """A bar of square section between two points, its sides along x or y where it can."""
+    start, end = np.asarray(start, float), np.asarray(end, float)
+    axis = end - start
+    length = float(np.linalg.norm(axis))
+    z = axis / length
+    x = np.cross([0.0, 0.0, 1.0] if abs(z[2]) < 0.9 else [1.0, 0.0, 0.0], z)
+    x /= np.linalg.norm(x)
+    frame = np.stack([x, np.cross(z, x), z, (start + end) / 2], axis=1)
+    return Manifold.cube((width, width, length), True).transform(frame)
+
+
+def post(foot: Point, head: Point, thick: float, head_thick: float, *, square: bool = False) -> Manifold:
+    """A leg, round or square, between two points of different height; cut level at both ends however it leans."""
+    foot, head = np.asarray(foot, float), np.asarray(head, float)
+    height = float(head[1] - foot[1])
+    factor = 0.5 * (np.sqrt(2) if square else 1.0)
+    upright = Manifold.cylinder(height, thick * factor, head_thick * factor, 4 if square else 16)
+    if square:
+        upright = upright.rotate((0, 0, 45))
+    lean = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]]).T  # z to y
+    lean[:, 2] = (head - foot) / height
+    return upright.transform(np.column_stack([lean, foot]))
 
 
 def ball(radius: float, at: Point = (0, 0, 0), segments: int = 32) -> Manifold:

@@ -16,6 +16,7 @@ from data.sources.primitives import (
     cylinder,
     mirrored,
     plate,
+    post,
     rectangle,
     revolve,
     rod,
@@ -23,7 +24,7 @@ from data.sources.primitives import (
     torus,
     tube,
     union,
-)  # fmt: skip
+)
 
 
 def _legs(rng: np.random.Generator, width: float, depth: float, height: float, thick: float) -> list[Manifold]:
@@ -33,10 +34,7 @@ def _legs(rng: np.random.Generator, width: float, depth: float, height: float, t
     parts = []
     for sx, sz in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
         top, foot = (sx * x, height, sz * z), (sx * (x + splay), 0, sz * (z + splay))
-        if round_legs:
-            parts.append(rod(foot, top, taper * thick / 2, thick / 2))
-        else:
-            parts.append(beam(foot, top, thick))
+        parts.append(post(foot, top, taper * thick, thick, square=not round_legs))
     if rng.random() < 0.4:
         y, bar = height * rng.uniform(0.2, 0.6), thick * rng.uniform(0.35, 0.5)
         reach = splay * (1 - y / height)
@@ -180,15 +178,9 @@ def shelf(rng: np.random.Generator) -> Manifold:
     solid = case - union(cells) if cells else case
     if rng.random() < 0.5:
         rise, foot = rng.uniform(0.05, 0.25), rng.uniform(0.03, 0.06)
-        feet = [
-            beam(
-                (sx * (width / 2 - foot), -rise, sz * (depth / 2 - foot)),
-                (sx * (width / 2 - foot), board / 2, sz * (depth / 2 - foot)),
-                foot,
-            )
-            for sx in (1, -1)
-            for sz in (1, -1)
-        ]
+        x, z = width / 2 - foot, depth / 2 - foot
+        corners = [(sx * x, sz * z) for sx in (1, -1) for sz in (1, -1)]
+        feet = [post((x, -rise, z), (x, board / 2, z), foot * 0.7, foot, square=True) for x, z in corners]
         solid = union([solid, *feet])
     return solid
 
@@ -223,7 +215,7 @@ def sofa(rng: np.random.Generator) -> Manifold:
     for sx in (1, -1):
         for sz in (1, -1):
             x, z = sx * (width / 2 - leg), sz * (depth / 2 - leg)
-            parts.append(rod((x, -rise, z), (x, 0.05, z), leg * 0.35, leg * 0.5))
+            parts.append(post((x, -rise, z), (x, 0.05, z), leg * 0.7, leg))
     return union(parts)
 
 
@@ -244,12 +236,8 @@ def ladder(rng: np.random.Generator) -> Manifold:
         return flight
     angle = rng.uniform(8, 22)
     front = flight.translate((0, -height, 0)).rotate((-angle, 0, 0))
-    rear = union(
-        [
-            *mirrored(beam((x0, -height, 0), (x1, 0, 0), rail * 0.8)),
-            rod((-x0, -height * 0.8, 0), (x0, -height * 0.8, 0), rung),
-        ]
-    )
+    rear = mirrored(beam((x0, -height, 0), (x1, 0, 0), rail * 0.8))
+    rear = union([*rear, rod((-x0, -height * 0.8, 0), (x0, -height * 0.8, 0), rung)])
     hinge = box((2 * x1 + rail, rail * 1.5, rail * 2.5))
     return union([front, rear.rotate((angle, 0, 0)), hinge])
 
@@ -268,7 +256,7 @@ def lamp(rng: np.random.Generator) -> Manifold:
         parts.append(cylinder(stem, height, segments=16))
         end = np.array([0, height, 0])
         if rng.random() < 0.3:
-            parts.append(ellipsoid_knob(rng, foot, height))
+            parts.append(_belly(rng, foot, height))
     radius, deep = rng.uniform(0.15, 0.4), rng.uniform(0.15, 0.4)
     if rng.random() < 0.25:
         return union([*parts, ball(radius * 0.8, end)])
@@ -282,7 +270,7 @@ def lamp(rng: np.random.Generator) -> Manifold:
     return union([*parts, *(part.translate(tuple(end)) for part in (shade, bulb, *spider))])
 
 
-def ellipsoid_knob(rng: np.random.Generator, foot: float, height: float) -> Manifold:
+def _belly(rng: np.random.Generator, foot: float, height: float) -> Manifold:
     """The belly of a table lamp, around its stem."""
     half = height * rng.uniform(0.2, 0.38)
     return (

@@ -22,7 +22,7 @@ from data.sources.primitives import (
     torus,
     tube,
     union,
-)  # fmt: skip
+)
 
 
 def _upright(solid: Manifold) -> Manifold:
@@ -67,8 +67,9 @@ def wheel(rng: np.random.Generator) -> Manifold:
     else:
         ring = cylinder(1, wide, (0, -wide / 2, 0), segments=48) - cylinder(1 - tyre, 3, (0, -1.5, 0), segments=48)
     hub, spoke, count = rng.uniform(0.1, 0.28), rng.uniform(0.02, 0.07), int(rng.integers(3, 13))
-    middle = 1 - tyre * 1.2
-    parts = [ring, cylinder(hub, wide * rng.uniform(0.8, 1.4), segments=24).translate((0, -wide * 0.5, 0))]
+    middle = 1 - tyre * 0.7  # the spokes end in the ring
+    long = wide * rng.uniform(0.8, 1.4)
+    parts = [ring, cylinder(hub, long, (0, -long / 2, 0), segments=24)]
     kind = rng.random()
     grip = middle
     if kind > 0.85:
@@ -119,7 +120,7 @@ def chain(rng: np.random.Generator) -> Manifold:
     count, thick = int(rng.integers(2, 6)), rng.uniform(0.07, 0.12)
     radius, straight = rng.uniform(0.28, 0.42), rng.uniform(0.05, 0.9)
     top, bottom = arc(radius, 0, 180, 12), arc(radius, 180, 360, 12)
-    path = np.concatenate([top + (0, straight / 2), bottom - (0, straight / 2)])
+    path = np.concatenate([np.add(top, (0, straight / 2)), np.subtract(bottom, (0, straight / 2))])
     link = tube(np.concatenate([path, np.zeros((len(path), 1))], axis=1), thick, 12, closed=True)
     inner = straight + 2 * (radius - thick)
     step = inner - 2 * thick * rng.uniform(0.1, 0.4) - thick * 0.1

@@ -10,7 +10,8 @@ from data.sources.primitives import arc, beam, block, box, cylinder, mirrored, p
 
 def _opening(half: float, spring: float, rise: float, *, down: float = 1.0) -> list:
     """An arched opening in the x-y plane, from `down` below 0 to the height `spring` and over it by `rise`."""
-    crown = arc(half, 0, 180, 16, squeeze=rise / half) + (0, spring)
+    crown = arc(half, 0, 180, 16, squeeze=rise / half)
+    crown[:, 1] += spring
     return [(half, -down), *crown, (-half, -down)]
 
 

@@ -18,7 +18,7 @@ from data.sources.primitives import (
     slab,
     torus,
     union,
-)  # fmt: skip
+)
 
 
 def airplane(rng: np.random.Generator) -> Manifold:
@@ -33,7 +33,8 @@ def airplane(rng: np.random.Generator) -> Manifold:
     sweep, thick = rng.uniform(-0.1, 0.6), rng.uniform(0.035, 0.06)
     place, rise = rng.uniform(-0.1, 0.35), rng.choice([-0.6, 0.0, 0.7]) * radius
     wing = slab([(0, place), (0, place - root), (span, place - sweep - tip), (span, place - sweep)], thick, rise)
-    parts = [body, *mirrored(wing.rotate((0, 0, rng.uniform(-3, 8))))]
+    lift = rng.uniform(-3, 8)
+    parts = [body, *mirrored(wing.rotate((0, 0, lift)))]
     fin, height, back = rng.uniform(0.15, 0.35), rng.uniform(0.2, 0.45), -0.98
     rudder = plate(
         [(back + 0.02, 0), (back + fin + 0.1, 0), (back + fin * 0.4, height), (back - 0.08, height)], thick * 0.9
@@ -52,14 +53,8 @@ def airplane(rng: np.random.Generator) -> Manifold:
         parts += [rod((0, 0, 0.9), (0, 0, 1.06), 0.05, 0.03), *blades]
     elif kind < 0.8:
         size, x = rng.uniform(0.05, 0.09), span * rng.uniform(0.3, 0.45)
-        middle = place - sweep * x / span
-        engine = rod(
-            (x, rise - size * 0.6, middle - root * 0.4),
-            (x, rise - size * 0.6, middle + 0.12),
-            size * 0.8,
-            size,
-            segments=20,
-        )
+        y, middle = rise + x * np.tan(np.deg2rad(lift)) - size * 0.6, place - sweep * x / span
+        engine = rod((x, y, middle - root * 0.4), (x, y, middle + 0.12), size * 0.8, size, segments=20)
         parts += mirrored(engine)
     return union(parts)
 

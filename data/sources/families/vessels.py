@@ -17,7 +17,7 @@ from data.sources.primitives import (
     torus,
     tube,
     union,
-)  # fmt: skip
+)
 
 
 def _wall(outer: np.ndarray, wall: float, floor: float) -> tuple[Manifold, Manifold]:
