@@ -129,7 +129,7 @@ def encode_image(image: np.ndarray, image_format: str) -> bytes:
     """RGBA (h, w, 4) uint8 as bytes; alpha is always exact.
 
     Clay is grey and few-toned: lossless WebP keeps it exact in 0.7 KB (64 pixels) or 1.8 KB (128), two thirds of a
-    PNG. Coloured images are lossy WebP of quality 90, whose colour where alpha is 0 is arbitrary. `png` is exact for all.
+    PNG. Coloured images are lossy WebP of quality 90, whose colour where alpha is 0 is arbitrary. `png` keeps all.
     """
     grey = bool((image[..., :1] == image[..., 1:3]).all())
     buffer = io.BytesIO()

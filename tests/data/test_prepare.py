@@ -174,7 +174,8 @@ def test_wrong_parameters_are_one_clear_line(wrong, message):
 
 
 def test_planning_imports_nothing_heavy():
-    code = "import sys, data.prepare, data.sources; print([m for m in ('numpy','trimesh','torch','PIL') if m in sys.modules])"
+    heavy = "('scipy', 'trimesh', 'torch', 'PIL')"
+    code = f"import sys, data.prepare, data.sources; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"
 

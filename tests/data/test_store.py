@@ -131,7 +131,7 @@ def test_images_and_views_belong_to_their_object(folder):
 def test_a_sample_is_in_the_view_frame(folder):
     sample = Split(folder, "train").sample(1, 6)
     assert (sample.object, sample.category, sample.view_index, sample.view.upright) == ("ball-1", "ball", 6, False)
-    vertices, faces = sample.mesh()
+    vertices, _ = sample.mesh()
     assert np.ptp(vertices, axis=0).max() == pytest.approx(1.9, abs=1e-4)
     assert (vertices.max(0) + vertices.min(0)) == pytest.approx(np.zeros(3), abs=1e-4)
     points, normals = sample.surface()
@@ -207,7 +207,7 @@ def test_missing_data_say_what_to_do(tmp_path, folder):
         Split(folder, "training")
     for shard in (0, 2):
         write_shard(tmp_path / "test" / f"{shard:05d}.safetensors", PARAMS, [])
-    with pytest.raises(UserError, match="00001 .* is missing"):
+    with pytest.raises(UserError, match=r"00001 .* is missing"):
         Split(tmp_path, "test")
     write_shard(tmp_path / "test" / "00001.safetensors", PARAMS | {"points": 128}, [])
     with pytest.raises(UserError, match="other parameters"):
@@ -220,7 +220,7 @@ def test_a_damaged_shard_is_named(tmp_path, folder):
     damaged.parent.mkdir()
     for content in (b"", b"junk", whole[:1000], whole[:-5]):
         damaged.write_bytes(content)
-        with pytest.raises(UserError, match="00000.safetensors is not a readable shard"):
+        with pytest.raises(UserError, match=r"00000\.safetensors is not a readable shard"):
             Split(tmp_path, "train")
 
 
