@@ -40,6 +40,8 @@ DEFAULTS: dict[str, Any] = {
     "keep": [],  # of normal, depth
     "shading": "clay",  # or texture: the mesh's own colours where it has some
 }
+LEAST = {"points": 16, "volume": 0, "near": 0, "grid": 48, "faces": 100}
+LEAST |= {"azimuths": 1, "rotations": 0, "val_rotations": 0, "image_size": 8, "supersample": 1}
 CHOICES = {"image_format": ("webp", "png"), "shading": ("clay", "texture")}
 
 
@@ -64,9 +66,13 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise UserError(f"unknown prepare parameter {unknown[0]!r}: choose from {', '.join(DEFAULTS)}")
     params = {**DEFAULTS, **params}
-    for name, least in {"points": 16, "volume": 0, "near": 0, "grid": 48, "faces": 100, "azimuths": 1}.items():
-        if params[name] < least:
-            raise UserError(f"prepare parameter {name} is {params[name]}, it must be at least {least}")
+    for name, least in LEAST.items():
+        if not isinstance(params[name], int) or params[name] < least:
+            raise UserError(
+                f"prepare parameter {name} is {params[name]!r}, it must be a whole number of at least {least}"
+            )
+    if not params["sigmas"] or not all(isinstance(sigma, int | float) and sigma > 0 for sigma in params["sigmas"]):
+        raise UserError(f"prepare parameter sigmas is {params['sigmas']!r}: it is a list of positive numbers")
     for name, choices in CHOICES.items():
         if params[name] not in choices:
             raise UserError(f"prepare parameter {name} is {params[name]!r}: choose one of {', '.join(choices)}")

@@ -163,6 +163,8 @@ def test_shards_divide_a_split(meshes):
     [
         ({"point": 3}, "unknown prepare parameter 'point'"),
         ({"points": 3}, "at least 16"),
+        ({"points": "many"}, "whole number"),
+        ({"sigmas": []}, "positive numbers"),
         ({"shading": "chrome"}, "clay, texture"),
         ({"keep": ["albedo"]}, "normal and depth"),
     ],
