@@ -166,6 +166,7 @@ def _identity(
         "params": params_key(plan.params),
         "code": source_hash("methods/generate.py", "methods/meshes.py", *method_sources(plan.method.name)),
         "data": manifest.data_hash(data.folder, "test"),
+        "packages": params_key(manifest.package_versions()),
         "stages": {stage.name: stage.folder_name for stage in plan.stages},
         "weights": {name: params_key([record["status"], record.get("files", {})]) for name, record in records.items()},
         "batches": params_key([pairs, batch]),
@@ -188,6 +189,8 @@ def _start(out: Path, identity: Mapping[str, Any]) -> int:
             shutil.rmtree(out / name, ignore_errors=True)
     for name in (ROWS, manifest.FILE):
         (out / name).unlink(missing_ok=True)
+    for torn in (*out.glob(".*"), *out.glob("meshes/.*")):  # temporary files of a killed start
+        torn.unlink()
     starts = before["starts"] + 1 if same else 1
     if same:
         kept = len(list((out / "resume").glob("*.jsonl")))

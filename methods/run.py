@@ -82,7 +82,8 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
     identity = {
         "stage": stage.folder_name,
         "code": source_hash(*method_sources(plan.method.name)),
-        "data": manifest.data_hash(data.folder, "train"),
+        "data": manifest.data_hash(data.folder, "train", "val"),
+        "packages": params_key(manifest.package_versions()),
         "upstream": {need: params_key(record.get("files", {})) for need, record in upstream_manifests.items()},
     }
     starts = _start(out, identity)
@@ -141,5 +142,7 @@ def _start(out: Path, identity: Mapping[str, Any]) -> int:
     if same:
         print(f"{out}: resuming (start {starts})", file=sys.stderr)
     (out / manifest.FILE).unlink(missing_ok=True)
+    for torn in out.glob(".*"):  # temporary files of a killed start
+        torn.unlink()
     write_json(progress, {"identity": identity, "starts": starts})
     return starts
