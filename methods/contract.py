@@ -1,0 +1,89 @@
+"""The contract between a method and the benchmark.
+
+A method is one folder under `methods/` with a `config.yaml` (read without torch) and a class that follows
+`Method`. Its stages (what is trained, in which order, from which parameters) are declared in the config:
+the registry derives keys, paths and sharing from there. The class does the work:
+
+    method = Mar3D(params)                                   # params of one variant at one scale
+    method.fit("vae", data, upstream={}, out=…, seed=0)      # once per stage, resumable
+    generator = method.load({"vae": …, "mar_lr": …}, device) # folders written by `fit`
+    meshes = generator.generate(images, rngs=…)              # images only; never ground truth
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A triangle mesh in the view frame: +Y up, camera on the +Z side, longest bbox side about 1.9.
+
+    vertices: (n, 3) float32. faces: (m, 3) int32, counter-clockwise seen from outside.
+    seconds: wall time per phase, any of `condition`, `sample`, `decode`, `mesh`.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An object for which no mesh could be made, and why, in words."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The prepared shards of one dataset at one scale: `folder/{train,val,test}/*.safetensors`."""
+
+    folder: Path
+    dataset: str
+    scale: str
+
+
+class Generator(Protocol):
+    """A loaded method, ready to turn images into meshes."""
+
+    def generate(
+        self,
+        images: np.ndarray,
+        *,
+        rngs: Sequence[np.random.Generator],
+        ground_truth: Sequence[Any] | None = None,
+    ) -> list[Mesh | Failure]:
+        """One result per image.
+
+        images: (b, h, w, 4) uint8, RGBA with straight alpha. rngs: one NumPy generator per image, the only
+        source of randomness, so that an object's mesh does not depend on its neighbours in the batch.
+        ground_truth: `data.store.Sample`s, handed only to a control whose config says
+        `reads_ground_truth: true`.
+        """
+        ...
+
+
+class Method(Protocol):
+    """A method at one variant and scale; `params` is the resolved mapping of its `config.yaml`."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None: ...
+
+    def fit(
+        self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int
+    ) -> None:
+        """Train one stage and leave `weights.safetensors`, `fit.jsonl` and `manifest.json` in `out`.
+
+        May be killed at any moment and called again: it resumes from `out/resume/` and ends with the same
+        weights as an uninterrupted run. `upstream` maps each stage it needs to that stage's folder.
+        """
+        ...
+
+    def load(self, stages: Mapping[str, Path], device: str) -> Generator:
+        """Load trained stages for generation."""
+        ...

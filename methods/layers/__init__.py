@@ -1,0 +1,1 @@
+"""Parts that several methods share: attention, Fourier features, diffusion, image encoders, mesh extraction."""

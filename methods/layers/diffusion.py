@@ -1,0 +1,105 @@
+"""Gaussian diffusion with a cosine schedule, noise prediction and learned-range variance.
+
+The convention of MAR's head (Li et al. 2024, section 4.2) and improved DDPM (Nichol and Dhariwal 2021): 1000
+training steps; the network returns noise and an interpolation v between the two extreme log variances; the
+loss is MSE(noise) plus the variational term, in bits, whose mean is detached. Mathematics in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""(x (n, c), t (n,) int64) -> (n, 2c): predicted noise and raw variance."""
+
+
+def cosine_betas(steps: int) -> np.ndarray:
+    """Nichol and Dhariwal's cosine schedule: betas (steps,) float64, clipped at 0.999."""
+    time = np.arange(steps + 1) / steps
+    alpha_bar = np.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+    return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+
+
+class Diffusion:
+    """A (possibly respaced) diffusion process.
+
+    `Diffusion(1000)` is for training; `Diffusion(1000, sampling_steps=100)` keeps 100 evenly spaced steps whose
+    betas are recomputed from the kept cumulative products, so that their marginals agree.
+    """
+
+    def __init__(self, steps: int = 1000, sampling_steps: int | None = None, device: str | torch.device = "cpu") -> None:
+        alpha_bar = np.cumprod(1 - cosine_betas(steps))
+        kept = np.arange(steps)
+        if sampling_steps is not None:
+            if not 1 <= sampling_steps <= steps:
+                raise ValueError(f"sampling_steps must lie between 1 and {steps}, got {sampling_steps}")
+            kept = np.unique(np.round(np.linspace(0, steps - 1, sampling_steps)).astype(int))
+        alpha_bar = alpha_bar[kept]
+        previous = np.append(1.0, alpha_bar[:-1])
+        beta = 1 - alpha_bar / previous
+        posterior = beta * (1 - previous) / (1 - alpha_bar)
+        # The posterior variance of the first step is 0; its logarithm is taken from the second step.
+        clipped = np.append(posterior[1], posterior[1:]) if len(kept) > 1 else beta
+
+        def table(values: np.ndarray) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        self.steps = len(kept)
+        self.timesteps = torch.tensor(kept, device=device)
+        self.alpha_bar, self.alpha_bar_previous = table(alpha_bar), table(previous)
+        self.log_beta, self.log_posterior = table(np.log(beta)), table(np.log(clipped))
+        self.mean_x0 = table(beta * np.sqrt(previous) / (1 - alpha_bar))
+        self.mean_xt = table((1 - previous) * np.sqrt(1 - beta) / (1 - alpha_bar))
+
+    def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) noise. x0, noise: (n, c); t: (n,)."""
+        a = self.alpha_bar[t][:, None]
+        return a.sqrt() * x0 + (1 - a).sqrt() * noise
+
+    def _x0(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        a = self.alpha_bar[t][:, None]
+        return (x - (1 - a).sqrt() * noise) / a.sqrt()
+
+    def _mean(self, x: Tensor, t: Tensor, x0: Tensor) -> Tensor:
+        return self.mean_x0[t][:, None] * x0 + self.mean_xt[t][:, None] * x
+
+    def _log_variance(self, raw: Tensor, t: Tensor) -> Tensor:
+        fraction = (raw + 1) / 2
+        return fraction * self.log_beta[t][:, None] + (1 - fraction) * self.log_posterior[t][:, None]
+
+    def loss(self, denoiser: Denoiser, x0: Tensor, *, t: Tensor, noise: Tensor) -> Tensor:
+        """Per-sample loss (n,): mean over channels of MSE(noise) + KL(posterior || model) in bits."""
+        x = self.add_noise(x0, t, noise)
+        predicted, raw = denoiser(x, self.timesteps[t]).float().chunk(2, -1)
+        mse = (predicted - noise).square().mean(-1)
+        mean, true_mean = self._mean(x, t, self._x0(x, t, predicted.detach())), self._mean(x, t, x0)
+        log_p, log_q = self._log_variance(raw, t), self.log_posterior[t][:, None]
+        kl = 0.5 * (log_p - log_q + (log_q - log_p).exp() + (true_mean - mean).square() * (-log_p).exp() - 1)
+        return mse + kl.mean(-1) / math.log(2)
+
+    @torch.no_grad()
+    def sample(self, denoiser: Denoiser, noise: Tensor, *, sampler: str = "ddpm", temperature: float = 1.0) -> Tensor:
+        """Draw samples (n, c) from noise (steps + 1, n, c): the start, then one slice for each step.
+
+        sampler: `ddpm` (ancestral, learned variance, x0 not clipped) or `ddim` (deterministic, eta = 0).
+        """
+        if sampler not in ("ddpm", "ddim"):
+            raise ValueError(f"sampler must be ddpm or ddim, got {sampler!r}")
+        x = noise[0]
+        for i in reversed(range(self.steps)):
+            t = torch.full((len(x),), i, device=x.device)
+            predicted, raw = denoiser(x, self.timesteps[t]).float().chunk(2, -1)
+            x0 = self._x0(x, t, predicted)
+            if sampler == "ddim":
+                a = self.alpha_bar_previous[i]
+                x = a.sqrt() * x0 + (1 - a).sqrt() * predicted
+            else:
+                x = self._mean(x, t, x0)
+                if i > 0:
+                    x = x + temperature * (0.5 * self._log_variance(raw, t)).exp() * noise[self.steps - i]
+        return x

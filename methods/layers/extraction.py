@@ -1,0 +1,71 @@
+"""From an occupancy field to a mesh: coarse-to-fine evaluation, then marching cubes.
+
+Node i of a grid with N cells lies at -BOUND + i * 2 * BOUND / N; marching cubes runs on N + 1 nodes, and its
+index coordinates are mapped with N, not N + 1 (several public decoders shrink their meshes by N / (N + 1)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+from skimage.measure import marching_cubes
+
+BOUND = 1.05
+"""Half the side of the cube in which fields live; objects have a longest side of 1.9."""
+
+Field = Callable[[np.ndarray], np.ndarray]
+"""Points (n, 3) float32 in [-BOUND, BOUND]^3 -> logits (n,) float32, positive inside."""
+
+
+def nodes(index: np.ndarray, cells: int) -> np.ndarray:
+    """Positions (n, 3) float32 of grid nodes with integer coordinates `index` (n, 3)."""
+    return (index * (2 * BOUND / cells) - BOUND).astype(np.float32)
+
+
+def evaluate(field: Field, cells: int, *, coarsest: int = 32, band: float = 3.0) -> np.ndarray:
+    """Logits (cells + 1,)^3 of the field, evaluated only near its surface.
+
+    Starts dense on the coarsest grid, halving `cells` while the result is at least `coarsest`. On each finer
+    grid, nodes around coarse nodes whose sign differs from a neighbour's or whose |logit| < band are
+    evaluated; the others keep the coarse value (only its sign matters there).
+    """
+    levels = [cells]
+    while levels[-1] % 2 == 0 and levels[-1] // 2 >= coarsest:
+        levels.append(levels[-1] // 2)
+    size = levels.pop() + 1
+    index = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    values = field(nodes(index, size - 1)).reshape(size, size, size)
+    for level in reversed(levels):
+        active = np.abs(values) < band
+        inside = values > 0
+        for axis in range(3):
+            changes = np.diff(inside, axis=axis)
+            lower, upper = [slice(None)] * 3, [slice(None)] * 3
+            lower[axis], upper[axis] = slice(None, -1), slice(1, None)
+            active[tuple(lower)] |= changes
+            active[tuple(upper)] |= changes
+        nearest = (np.arange(level + 1) + 1) // 2
+        values = values[np.ix_(nearest, nearest, nearest)].copy()
+        mask = np.zeros((level + 1,) * 3, bool)
+        mask[::2, ::2, ::2] = active
+        index = np.argwhere(binary_dilation(mask, np.ones((3, 3, 3), bool)))
+        values[tuple(index.T)] = field(nodes(index, level))
+    return values
+
+
+def surface(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Marching cubes at level 0 of logits (n, n, n), positive inside; None if the level is never crossed.
+
+    Returns vertices (v, 3) float32 in the box and faces (f, 3) int32, counter-clockwise from outside. The outer
+    layer of nodes is taken as outside, so that the mesh is closed.
+    """
+    closed = values.astype(np.float32, copy=True)
+    for axis in range(3):
+        for side in (0, -1):
+            closed.swapaxes(0, axis)[side] = np.minimum(closed.swapaxes(0, axis)[side], -1e-3)
+    if not (closed > 0).any():
+        return None
+    vertices, faces, _, _ = marching_cubes(closed, 0.0, gradient_direction="ascent")
+    return (vertices * (2 * BOUND / (len(values) - 1)) - BOUND).astype(np.float32), faces.astype(np.int32)

@@ -1,0 +1,192 @@
+"""The masked autoregressive generator, for LR and HR tokens alike (MAR-3D section 3.2; Li et al. 2024).
+
+An MAE encoder sees the condition tokens (the "buffer") and the known latent tokens; an MAE decoder fills the
+masked places; a small per-token diffusion head turns each decoder output z into a continuous token. MAR-HR is
+the same module with more tokens and, in the buffer, the noised LR tokens beside the image's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.layers.attention import Block
+from methods.layers.diffusion import Diffusion
+from methods.layers.image_encoder import build_image_encoder
+
+
+class HeadBlock(nn.Module):
+    """Residual MLP modulated by the condition (AdaLN, zero-initialised gate)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        shift, scale, gate = self.modulation(condition).chunk(3, -1)
+        return x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
+
+
+class DiffusionHead(nn.Module):
+    """Per-token denoiser: (x_t, t, z) -> noise and raw variance (n, 2 * channels)."""
+
+    def __init__(self, *, channels: int, condition: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+        self.condition = nn.Linear(condition, width)
+        self.input = nn.Linear(channels, width)
+        self.blocks = nn.ModuleList(HeadBlock(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.output = nn.Linear(width, 2 * channels)
+        for layer in [block.modulation[1] for block in self.blocks] + [self.modulation[1], self.output]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @staticmethod
+    def _time_features(t: Tensor) -> Tensor:
+        frequencies = torch.exp(-math.log(10000) * torch.arange(128, device=t.device) / 128)
+        angles = t[:, None].float() * frequencies
+        return torch.cat([angles.cos(), angles.sin()], -1)
+
+    def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        c = self.time(self._time_features(t)) + self.condition(z)
+        x = self.input(x)
+        for block in self.blocks:
+            x = block(x, c)
+        shift, scale = self.modulation(c).chunk(2, -1)
+        return self.output(self.norm(x) * (1 + scale) + shift)
+
+
+def mask_ratio(generator: torch.Generator, low: float, high: float) -> float:
+    """One draw from a normal of mean `high` and deviation 0.25 truncated to [low, high] (2D MAR's choice)."""
+    lowest = torch.special.ndtr(torch.tensor((low - high) / 0.25, dtype=torch.float64))
+    quantile = lowest + (0.5 - lowest) * torch.rand((), generator=generator, dtype=torch.float64)
+    return min(high, max(low, high + 0.25 * float(torch.special.ndtri(quantile))))
+
+
+class MaskedAutoregressive(nn.Module):
+    """MAE encoder-decoder over condition and latent tokens, with a diffusion head.
+
+    tokens, channels: of the latents it generates. low_tokens: how many LR tokens stand in the buffer (0 for
+    MAR-LR). Latents in and out are standardised.
+    """
+
+    EDGES = ("image_encoder.embed", "image_encoder.position", "embed_latent", "embed_low", "head.input", "head.output", "position", "null")
+    """Input and output layers, which Muon leaves to AdamW."""
+
+    def __init__(
+        self,
+        *,
+        tokens: int,
+        channels: int,
+        low_tokens: int,
+        width: int,
+        encoder_depth: int,
+        decoder_depth: int,
+        heads: int,
+        mlp_ratio: float,
+        dropout: float,
+        head_width: int,
+        head_depth: int,
+        image_encoder: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.tokens, self.channels, self.low_tokens = tokens, channels, low_tokens
+        self.image_encoder = build_image_encoder(image_encoder)
+        buffer = self.image_encoder.tokens + low_tokens
+        self.embed_image = nn.Linear(self.image_encoder.width, width)
+        self.null_image = nn.Parameter(torch.randn(1, self.image_encoder.tokens, width) * 0.02)
+        self.embed_low = nn.Linear(channels, width) if low_tokens else None
+        self.embed_latent = nn.Linear(channels, width)
+        self.position_encoder = nn.Parameter(torch.randn(1, buffer + tokens, width) * 0.02)
+        self.norm_input = nn.LayerNorm(width)
+        self.encoder = nn.ModuleList(Block(width, heads, mlp_ratio, dropout) for _ in range(encoder_depth))
+        self.norm_encoder = nn.LayerNorm(width)
+        self.to_decoder = nn.Linear(width, width)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.position_decoder = nn.Parameter(torch.randn(1, buffer + tokens, width) * 0.02)
+        self.decoder = nn.ModuleList(Block(width, heads, mlp_ratio, dropout) for _ in range(decoder_depth))
+        self.norm_decoder = nn.LayerNorm(width)
+        self.position_head = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
+        self.head = DiffusionHead(channels=channels, condition=width, width=head_width, depth=head_depth)
+
+    def condition(self, images: Tensor, keep: Tensor) -> Tensor:
+        """Image tokens (b, n, width) of images (b, h, w, 4) uint8; where `keep` (b,) is false, the null tokens."""
+        x = self.embed_image(self.image_encoder(images))
+        return torch.where(keep[:, None, None], x, self.null_image.to(x.dtype))
+
+    def buffer(self, image_tokens: Tensor, low: Tensor | None) -> Tensor:
+        """The condition tokens: the image's and, for HR, the noised LR tokens low (b, low_tokens, channels)."""
+        if self.embed_low is None:
+            return image_tokens
+        return torch.cat([image_tokens, self.embed_low(low)], 1)
+
+    def predict(self, buffer: Tensor, latents: Tensor, known: Tensor) -> Tensor:
+        """Condition vectors z (b, tokens, width) for the head, at every latent place.
+
+        buffer: (b, n, width). latents: (b, tokens, channels), read at known places only. known: (b, k) int64,
+        places of known tokens; the same number k in each row.
+        """
+        b, n, width = buffer.shape
+        rows = torch.arange(b, device=buffer.device)[:, None]
+        visible = self.embed_latent(latents[rows, known]) + self.position_encoder[0, n + known]
+        x = self.norm_input(torch.cat([buffer + self.position_encoder[:, :n], visible.to(buffer.dtype)], 1))
+        for block in self.encoder:
+            x = block(x)
+        x = self.to_decoder(self.norm_encoder(x))
+        places = self.mask_token.to(x.dtype).expand(b, self.tokens, width).clone()
+        places[rows, known] = x[:, n:]
+        x = torch.cat([x[:, :n], places], 1) + self.position_decoder
+        for block in self.decoder:
+            x = block(x)
+        return self.norm_decoder(x[:, n:]) + self.position_head
+
+    def loss(
+        self,
+        images: Tensor,
+        latents: Tensor,
+        low: Tensor | None,
+        *,
+        generator: torch.Generator,
+        diffusion: Diffusion,
+        drop: float,
+        mask: tuple[float, float],
+        repeats: int,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Diffusion loss averaged over the masked tokens, each repeated with independent t and noise.
+
+        latents: (b, tokens, channels), detached; low: (b, low_tokens, channels) already noised, or None.
+        """
+        b, device = len(latents), latents.device
+        masked = max(1, math.ceil(self.tokens * mask_ratio(generator, *mask)))
+        order = torch.rand((b, self.tokens), generator=generator).argsort(1).to(device)
+        keep = (torch.rand(b, generator=generator) >= drop).to(device)
+        z = self.predict(self.buffer(self.condition(images, keep), low), latents, order[:, masked:])
+        rows = torch.arange(b, device=device)[:, None]
+        # Only masked tokens enter the head; the others would be computed and thrown away.
+        z = z[rows, order[:, :masked]].flatten(0, 1).repeat(repeats, 1)
+        x0 = latents[rows, order[:, :masked]].flatten(0, 1).repeat(repeats, 1)
+        t = torch.randint(0, diffusion.steps, (len(x0),), generator=generator).to(device)
+        noise = torch.randn(x0.shape, generator=generator).to(device)
+        value = diffusion.loss(lambda x, time: self.head(x, time, z), x0, t=t, noise=noise).mean()
+        return value, {}
+
+
+def build_mar(params: Mapping[str, Any], resolution: str) -> MaskedAutoregressive:
+    """Build MAR-LR (`lr`) or MAR-HR (`hr`) from the resolved parameters of `config.yaml`."""
+    mar, tokens = params["mar"], params["latent"]["tokens"]
+    names = ("width", "encoder_depth", "decoder_depth", "heads", "mlp_ratio", "dropout", "head_width", "head_depth")
+    return MaskedAutoregressive(
+        tokens=tokens[resolution],
+        channels=params["latent"]["channels"],
+        low_tokens=tokens["lr"] if resolution == "hr" else 0,
+        image_encoder=params["image_encoder"],
+        **{n: mar[n] for n in names},
+    )

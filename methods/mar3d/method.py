@@ -1,0 +1,259 @@
+"""MAR-3D: the stages `vae`, `mar_lr`, `mar_hr`, and the cascade that generates with them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from core.files import write_json
+from data.store import Split
+from methods.contract import Failure, Mesh, PreparedData
+from methods.layers.diffusion import Diffusion
+from methods.layers.extraction import evaluate, surface
+from methods.mar3d.latents import FILE as LATENTS
+from methods.mar3d.latents import LatentPool, Scaling, encode_views, load_vae, save_vae, statistics
+from methods.mar3d.mar import MaskedAutoregressive, build_mar
+from methods.mar3d.pyramid_vae import BANKS, PyramidVAE, build_vae
+from methods.mar3d.sampling import sample
+from methods.training.checkpoint import save_tensors
+from methods.training.loop import autocast, device_of, seeded, train
+from methods.training.pool import SurfacePool
+
+
+class Mar3D:
+    """The method of `config.yaml` at one variant and scale."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+
+    def fit(self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int) -> None:
+        """Train `vae`, `mar_lr` or `mar_hr`; see `methods.contract.Method.fit`."""
+        device = device_of()
+        if stage == "vae":
+            fit_vae(self.params, data, out=out, seed=seed, device=device)
+        else:
+            fit_mar(self.params, stage.removeprefix("mar_"), data, vae=upstream["vae"], out=out, seed=seed, device=device)
+
+    def load(self, stages: Mapping[str, Path], device: str) -> Cascade:
+        """The cascade; without `mar_hr` among the stages, the LR tokens are decoded."""
+        return Cascade(self.params, stages, device_of(device))
+
+
+# ---------------------------------------------------------------- training
+
+
+def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: int, device: torch.device) -> None:
+    """Train the VAE, measure it on the validation objects, encode the training views."""
+    vae, latent = params["vae"], params["latent"]
+    training, precision = vae["training"], vae["training"]["precision"]
+    split = Split(data.folder, "train")
+    pool = SurfacePool(split, device)
+    model = seeded(lambda: build_vae(vae, latent), "vae", seed).to(device)
+
+    def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        b = training["batch"]
+        objects = torch.randint(0, len(pool), (b,), generator=generator).to(device)
+        views = torch.randint(0, split.n_views, (b,), generator=generator).to(device)
+        bank = "lr" if float(torch.rand((), generator=generator)) < vae["lr_share"] else "hr"
+        batch = pool.batch(objects, views, volume=training["volume"], near=training["near"], generator=generator)
+        noise = torch.randn((b, latent["tokens"][bank], latent["channels"]), generator=generator).to(device)
+        return model.loss(
+            batch.points, batch.normals, batch.queries, batch.labels, bank=bank, kl_weight=vae["kl_weight"], noise=noise
+        )
+
+    train(
+        model, loss, name="vae", seed=seed, out=out, optimiser=params["optimiser"], training=training, edges=PyramidVAE.EDGES
+    )
+    viou = {bank: reconstruction_viou(model, Split(data.folder, "val"), bank, device, precision) for bank in BANKS}
+    views = list(range(split.n_views)) if latent["cache"] else split.upright_views[:1]
+    posteriors = encode_views(model, pool, views, precision)
+    measured = {bank: statistics(p) for bank, p in posteriors.items()}
+    if latent["cache"]:
+        save_tensors(out / LATENTS, posteriors)
+    scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
+    save_vae(out / "weights.safetensors", model, scaling, {"vae": vae, "latent": latent})
+    noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
+    write_json(out / "manifest.json", {"val_viou": viou, "posterior_noise": noise})
+
+
+@torch.no_grad()
+def reconstruction_viou(vae: PyramidVAE, split: Split, bank: str, device: torch.device, precision: str) -> dict[str, float]:
+    """Volume IoU of decoded posterior means over a split's first upright view, on its stored volume queries.
+
+    Returns the mean over objects, its standard error, and n.
+    """
+    scores = []
+    for i in range(len(split)):
+        view = split.sample(i, split.upright_views[0])
+        points, normals = (torch.from_numpy(a)[None].to(device) for a in view.surface())
+        queries, labels, volume = view.occupancy()
+        with autocast(device, precision):
+            keys = vae.decode(vae.encode(points, normals, bank).mean)
+            logits = vae.occupancy(keys, torch.from_numpy(queries[None, :volume]).to(device))[0]
+        inside, truth = logits.cpu().numpy() > 0, labels[:volume]
+        if truth.any():
+            scores.append((inside & truth).sum() / (inside | truth).sum())
+    spread = float(np.std(scores, ddof=1) / len(scores) ** 0.5) if len(scores) > 1 else float("nan")
+    return {"mean": float(np.mean(scores)), "standard_error": spread, "n": len(scores)}
+
+
+def fit_mar(
+    params: Mapping[str, Any], resolution: str, data: PreparedData, *, vae: Path, out: Path, seed: int, device: torch.device
+) -> None:
+    """Train MAR-LR (`lr`) or MAR-HR (`hr`) on the frozen VAE's latents."""
+    mar, stage = params["mar"], params[f"mar_{resolution}"]
+    training = stage["training"]
+    split = Split(data.folder, "train")
+    pool = None if (vae / LATENTS).exists() else SurfacePool(split, device, occupancy=False)
+    latents = LatentPool(vae, pool, device, training["precision"])
+    model = seeded(lambda: build_mar(params, resolution), "mar", resolution, seed).to(device)
+    diffusion = Diffusion(1000, device=device)
+    choices = torch.tensor(split.upright_views if mar["views"] == "upright" else range(split.n_views))
+    augmentation = stage.get("augmentation")
+
+    def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        b = training["batch"]
+        objects = torch.randint(0, len(split), (b,), generator=generator)
+        views = choices[torch.randint(0, len(choices), (b,), generator=generator)]
+        images = np.stack([split.image(int(i), int(v)) for i, v in zip(objects, views, strict=True)])
+        objects, views = objects.to(device), views.to(device)
+        low = None
+        if resolution == "hr":
+            # Condition augmentation: x' = t noise + (1 - t) x, one t a sample.
+            t = torch.rand((b, 1, 1), generator=generator) * (augmentation["high"] - augmentation["low"]) + augmentation["low"]
+            low = latents.draw("lr", objects, views, generator)
+            low = augment(low, t.to(device), torch.randn(low.shape, generator=generator).to(device))
+        target = latents.draw(resolution, objects, views, generator)
+        return model.loss(
+            torch.from_numpy(images).to(device),
+            target,
+            low,
+            generator=generator,
+            diffusion=diffusion,
+            drop=mar["condition_drop"],
+            mask=(mar["mask"]["low"], mar["mask"]["high"]),
+            repeats=mar["diffusion_repeats"],
+        )
+
+    train(
+        model,
+        loss,
+        name=f"mar_{resolution}",
+        seed=seed,
+        out=out,
+        optimiser=params["optimiser"],
+        training=training,
+        edges=MaskedAutoregressive.EDGES,
+    )
+    used = {"mar": mar, "latent": params["latent"], "image_encoder": params["image_encoder"]}
+    save_tensors(out / "weights.safetensors", model.state_dict(), {"params": json.dumps(used)})
+
+
+def augment(low: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
+    """Condition augmentation of LR tokens (MAR-3D section 3.3): t noise + (1 - t) low."""
+    return t * noise + (1 - t) * low
+
+
+# ---------------------------------------------------------------- generation
+
+
+def load_mar(stage: Path, resolution: str, device: torch.device) -> MaskedAutoregressive:
+    """A fitted MAR-LR or MAR-HR."""
+    path = stage / "weights.safetensors"
+    with safe_open(path, framework="pt") as file:
+        params = json.loads(file.metadata()["params"])
+    model = build_mar(params, resolution).to(device)
+    model.load_state_dict(load_file(path, device=str(device)))
+    return model.eval().requires_grad_(False)
+
+
+class Cascade:
+    """Image to LR tokens to HR tokens to occupancy to mesh; `generate` is that of `methods.contract.Generator`."""
+
+    def __init__(self, params: Mapping[str, Any], stages: Mapping[str, Path], device: torch.device) -> None:
+        self.params, self.device = params, device
+        self.vae, self.scaling = load_vae(stages["vae"], device)
+        self.lr = load_mar(stages["mar_lr"], "lr", device)
+        self.hr = load_mar(stages["mar_hr"], "hr", device) if "mar_hr" in stages else None
+
+    @torch.no_grad()
+    def generate(
+        self,
+        images: np.ndarray,
+        *,
+        rngs: Sequence[np.random.Generator],
+        ground_truth: Sequence[Any] | None = None,
+    ) -> list[Mesh | Failure]:
+        """One mesh an image; `ground_truth` is not used."""
+        start = time.monotonic()
+        sampling, batch = self.params["sampling"], torch.from_numpy(images).to(self.device)
+        with autocast(self.device, sampling["precision"]):
+            latents = sample(self.lr, batch, None, rngs=rngs, params=sampling["lr"])
+            bank = "lr"
+            if self.hr is not None:
+                draws = np.stack([rng.standard_normal(latents.shape[1:], dtype=np.float32) for rng in rngs])
+                t = self.params["mar_hr"]["augmentation"]["inference"]
+                low = augment(latents, t, torch.from_numpy(draws).to(self.device))
+                latents, bank = sample(self.hr, batch, low, rngs=rngs, params=sampling["hr"]), "hr"
+        seconds = (time.monotonic() - start) / len(images)
+        return decode_meshes(
+            self.vae, self.scaling.restore(bank, latents), self.params["extraction"], sampling["precision"], {"sample": seconds}
+        )
+
+
+@torch.no_grad()
+def decode_meshes(
+    vae: PyramidVAE, latents: Tensor, extraction: Mapping[str, Any], precision: str, seconds: Mapping[str, float] | None = None
+) -> list[Mesh | Failure]:
+    """One mesh for each of the latents (b, tokens, channels), in the VAE's own units."""
+    results: list[Mesh | Failure] = []
+    for row in latents:
+        start = time.monotonic()
+        with autocast(latents.device, precision):
+            keys = vae.decode(row[None])
+
+        def field(points: np.ndarray, keys: tuple[Tensor, Tensor] = keys) -> np.ndarray:
+            chunks = torch.from_numpy(points).split(extraction["chunk"])
+            with autocast(latents.device, precision):
+                return torch.cat([vae.occupancy(keys, c[None].to(latents.device))[0].cpu() for c in chunks]).numpy()
+
+        values = evaluate(field, extraction["cells"])
+        decoded = time.monotonic()
+        found = surface(values)
+        if found is None:
+            results.append(Failure("the decoded field is empty: no point lies inside"))
+            continue
+        times = {**(seconds or {}), "decode": decoded - start, "mesh": time.monotonic() - decoded}
+        results.append(Mesh(*found, times))
+    return results
+
+
+@torch.no_grad()
+def reconstruct(
+    stage: Path,
+    points: np.ndarray,
+    normals: np.ndarray,
+    *,
+    bank: str = "hr",
+    cells: int = 64,
+    precision: str = "bf16",
+    device: str = "auto",
+) -> list[Mesh | Failure]:
+    """Encode and decode shapes with a fitted VAE: the ceiling of every generator on its latents.
+
+    points, normals: (b, n, 3) float32 in the view frame, n as prepared. The posterior mean is decoded.
+    """
+    place = device_of(device)
+    vae, _ = load_vae(stage, place)
+    with autocast(place, precision):
+        latents = vae.encode(*(torch.from_numpy(a).to(place) for a in (points, normals)), bank).mean
+    return decode_meshes(vae, latents, {"cells": cells, "chunk": 65536}, precision)

@@ -1,0 +1,68 @@
+"""Resume state as safetensors: weights, moving average, optimiser moments, step. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from core.files import atomic_path
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors atomically, on the CPU and contiguous."""
+    with atomic_path(path) as temporary:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors written by `save_tensors`."""
+    return load_file(path)
+
+
+def save_state(
+    folder: Path,
+    *,
+    step: int,
+    model: dict[str, Tensor],
+    average: dict[str, Tensor],
+    optimisers: list[torch.optim.Optimizer],
+    log_bytes: int,
+) -> None:
+    """Write the resume state after `step` steps; `log_bytes` is the length of `fit.jsonl` then."""
+    tensors = {f"model/{k}": v for k, v in model.items()} | {f"average/{k}": v for k, v in average.items()}
+    for i, optimiser in enumerate(optimisers):
+        for j, entry in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{i}/{j}/{k}": torch.as_tensor(v) for k, v in entry.items()}
+    header = {"state": json.dumps({"step": step, "log_bytes": log_bytes})}
+    save_tensors(folder / "state.safetensors", tensors, header)
+
+
+def read_header(folder: Path) -> dict | None:
+    """The step and log length of the resume state in `folder`, or None if there is none."""
+    path = folder / "state.safetensors"
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["state"])
+
+
+def restore_state(
+    folder: Path, model: torch.nn.Module, average: dict[str, Tensor], optimisers: list[torch.optim.Optimizer]
+) -> None:
+    """Load the resume state of `folder` into the model, its average and its optimisers, in place."""
+    tensors = load_file(folder / "state.safetensors")
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
+    for name, value in average.items():
+        value.copy_(tensors[f"average/{name}"])
+    for i, optimiser in enumerate(optimisers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith(f"optimiser/{i}/"):
+                _, _, j, key = name.split("/")
+                state.setdefault(int(j), {})[key] = value
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -1,0 +1,55 @@
+"""Diffusion: schedule limits, closed-form sampling of a Gaussian, respacing."""
+
+import numpy as np
+import pytest
+import torch
+
+from methods.layers.diffusion import Diffusion, cosine_betas
+
+
+def test_cosine_schedule_destroys_the_signal():
+    alpha_bar = np.cumprod(1 - cosine_betas(1000))
+    assert alpha_bar[0] > 0.999 and alpha_bar[-1] < 1e-4
+    assert np.all(np.diff(alpha_bar) < 0)
+
+
+def test_respacing_keeps_the_marginals():
+    full, few = Diffusion(1000), Diffusion(1000, 50)
+    torch.testing.assert_close(few.alpha_bar, full.alpha_bar[few.timesteps])
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_the_optimal_denoiser_of_a_gaussian_samples_that_gaussian(sampler):
+    mean, std = 1.5, 0.5
+    process = Diffusion(1000, 100)
+    full = Diffusion(1000)
+
+    def denoiser(x, t):
+        a = full.alpha_bar[t][:, None]
+        # E[noise | x] for x0 ~ N(mean, std^2), in closed form
+        noise = (1 - a).sqrt() * (x - a.sqrt() * mean) / (a * std**2 + 1 - a)
+        return torch.cat([noise, torch.full_like(noise, -1.0)], -1)
+
+    noise = torch.randn((101, 20000, 1), generator=torch.Generator().manual_seed(0))
+    x = process.sample(denoiser, noise, sampler=sampler)
+    assert abs(x.mean().item() - mean) < 0.02
+    assert abs(x.std().item() - std) < 0.02
+
+
+def test_loss_of_the_true_noise_is_small_and_of_a_wrong_one_is_not():
+    process, g = Diffusion(1000), torch.Generator().manual_seed(1)
+    x0, t = torch.randn((512, 4), generator=g), torch.randint(0, 1000, (512,), generator=g)
+    noise = torch.randn((512, 4), generator=g)
+    right = process.loss(lambda x, _: torch.cat([noise, torch.full_like(noise, -1.0)], -1), x0, t=t, noise=noise)
+    wrong = process.loss(lambda x, _: torch.cat([-noise, torch.full_like(noise, -1.0)], -1), x0, t=t, noise=noise)
+    assert right.max() < 1e-3 and wrong.mean() > 3
+
+
+def test_variational_term_trains_the_variance_only():
+    process, g = Diffusion(1000), torch.Generator().manual_seed(1)
+    x0, noise = torch.randn((8, 2), generator=g), torch.randn((8, 2), generator=g)
+    predicted = noise.clone().requires_grad_()  # MSE is at its minimum: any gradient would be the KL's
+    raw = torch.zeros_like(noise, requires_grad=True)
+    t = torch.full((8,), 500)
+    process.loss(lambda x, _: torch.cat([predicted, raw], -1), x0, t=t, noise=noise).sum().backward()
+    assert predicted.grad.abs().max() < 1e-6 and raw.grad.abs().min() > 0
