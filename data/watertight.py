@@ -7,8 +7,8 @@ the box [-1.05, 1.05]^3 that keeps the exterior only:
 2. outside = flood fill of {distance > eps} from the corner, eps = one voxel: gaps narrower than two voxels are shut;
 3. the outside then grows back, node by node, through the layer of eps over steps that cross no triangle. The usual
    recipe stops at 2, which moves every surface outwards by eps; with 3 a thick closed part keeps its true size;
-4. what has no inside left at the grid's resolution (sheets, wires, slabs thinner than about a voxel) is put back as a
-   layer of `SHEET` voxels to each side;
+4. what has no inside left at the grid's resolution (sheets, wires, slabs thinner than about a voxel) is put back,
+   thickened to 2 * `SHEET` voxels in all (a wire to 2 * `WIRE`);
 5. the signed field is trilinear between the nodes; its zero level is the new surface.
 """
 
@@ -18,11 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.distance import sample_triangles, triangle_distance
 from data.load import BadMesh, RawMesh
 
 BOUND = 1.05  # half side of the box
 EPS = 1.0  # voxels; see the module's docstring
 SHEET = 0.6  # voxels; above 0.5 so that a flat sheet half-way between two layers of nodes still shows in both
+WIRE = 0.75  # voxels; as SHEET, but above sqrt(1/2), for a line half-way between four nodes
 GROWTH = 3  # steps of the outside back to the surface: eps along a diagonal takes two, a concave corner three
 BAND = 1.75  # voxels, just over sqrt(3): nodes of all cells that the surface passes through
 DIRECTIONS = np.float32([[0.5773, 0.3219, 0.7504], [-0.6427, 0.7301, 0.2321], [0.1377, -0.4759, -0.8687]])
@@ -89,6 +91,13 @@ class _Rays:
             first[unsure] = self.back_face_first(points[unsure], DIRECTIONS[2])
         return first
 
+    def way_out(self, start: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """Way from points inside (n, 3) to where the mesh is left, infinity where a front face comes first: (n,)."""
+        directions = np.ascontiguousarray(directions, dtype=np.float32)
+        hits = self.scene.run(start.astype(np.float32), directions, output=True)
+        leaves = (hits["primID"] >= 0) & ((hits["Ng"] * directions).sum(axis=1) > 0)
+        return np.where(leaves, hits["tfar"], np.inf)
+
     def blocked(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Whether a face lies between `start` and `end`, both (n, 3): (n,) bool."""
         steps = (end - start).astype(np.float32)
@@ -128,43 +137,21 @@ def signed_field(vertices: np.ndarray, faces: np.ndarray, grid: int) -> np.ndarr
     near.ravel()[nodes] = distance
     labels, _ = label(near > EPS)
     outside = labels == labels[0, 0, 0]
-    outside = _grow(outside, near, _Rays(vertices, faces), voxel)
+    rays = _Rays(vertices, faces)
+    outside = _grow(outside, near, rays, voxel)
 
     field = np.where(outside, -near, near)
     touched = binary_dilation(outside, np.ones((3, 3, 3), dtype=bool))
     field[~touched] = BAND  # faces buried inside must not dent the field
-    thin = points_grid[_thin_samples(field, points_grid, vertices, faces, owner)]
-    _add_sheets(field, near, thin)
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300))[owner]
+    thin = _thin_samples(field, points_grid, normals)
+    if len(thin):
+        _add_sheets(field, near, points_grid[thin], _layers(rays, points[thin], normals[thin], voxel))
     field[np.abs(field) < NOT_ZERO] = -NOT_ZERO  # a zero at a node would give triangles without area
     field *= voxel
     return field
-
-
-def sample_triangles(vertices: np.ndarray, faces: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, 3) on every triangle so that no surface point is farther than ~0.7 `spacing` from one, and the
-    triangle (n,) of each. Rows run along the longest edge, so a sliver costs its length and not its length squared.
-    """
-    corners = vertices[faces]
-    edges = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
-    first = edges.argmax(axis=1)
-    a, b, apex = (corners[np.arange(len(faces)), (first + i) % 3] for i in range(3))
-    longest = edges.max(axis=1)
-    height = np.linalg.norm(np.cross(b - a, apex - a), axis=1) / longest
-    rows = np.maximum(1, np.ceil(height / spacing)).astype(np.int64)
-    triangle = np.repeat(np.arange(len(faces)), rows)
-    share = (_counted(rows) + 0.5) / rows[triangle]  # of the way from the longest edge to the apex
-    columns = np.maximum(1, np.ceil(longest[triangle] * (1 - share) / spacing)).astype(np.int64)
-    row = np.repeat(np.arange(len(triangle)), columns)
-    along = (_counted(columns) + 0.5) / columns[row]
-    owner, up = triangle[row], share[row]
-    v = (up)[:, None]
-    u = (along * (1 - up))[:, None]
-    return a[owner] + u * (b - a)[owner] + v * (apex - a)[owner], owner
-
-
-def _counted(counts: np.ndarray) -> np.ndarray:
-    """0 … c-1 for every c of `counts`, one after the other."""
-    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _around(points_grid: np.ndarray, grid: int, reach: int) -> np.ndarray:
@@ -203,25 +190,6 @@ def _band(
     return nodes[close], distance[close].astype(np.float32)
 
 
-def triangle_distance(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Distance from each point (n, 3) to its own triangle (n, 3, 3): (n,)."""
-    squared = np.full(len(points), np.inf)
-    dots = []
-    normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    for i in range(3):
-        start, edge = triangles[:, i], triangles[:, (i + 1) % 3] - triangles[:, i]
-        to_point = points - start
-        length = np.einsum("ij,ij->i", edge, edge)
-        t = np.clip(np.einsum("ij,ij->i", to_point, edge) / np.maximum(length, 1e-300), 0, 1)
-        rest = to_point - t[:, None] * edge
-        squared = np.minimum(squared, np.einsum("ij,ij->i", rest, rest))
-        dots.append(np.einsum("ij,ij->i", np.cross(edge, to_point), normal))
-    over = (dots[0] > 0) & (dots[1] > 0) & (dots[2] > 0)  # the foot of the perpendicular is in the triangle
-    height = np.einsum("ij,ij->i", points - triangles[:, 0], normal)
-    plane = height**2 / np.maximum(np.einsum("ij,ij->i", normal, normal), 1e-300)
-    return np.sqrt(np.where(over, plane, squared))
-
-
 def _grow(outside: np.ndarray, near: np.ndarray, rays: _Rays, voxel: float) -> np.ndarray:
     """Let the outside back into the layer of `EPS`, over grid steps that no face blocks."""
     size = outside.shape[0]
@@ -249,32 +217,48 @@ def _positions(index: np.ndarray, size: int, voxel: float) -> np.ndarray:
     return (places + np.array([0.0131, 0.0083, -0.0107])) * voxel - BOUND
 
 
-def _thin_samples(
-    field: np.ndarray, points_grid: np.ndarray, vertices: np.ndarray, faces: np.ndarray, owner: np.ndarray
-) -> np.ndarray:
+def _thin_samples(field: np.ndarray, points_grid: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Indices of the samples near which there is no inside."""
     from scipy.ndimage import map_coordinates
 
     def value(where: np.ndarray) -> np.ndarray:
         return map_coordinates(field, where.T, order=1, mode="nearest")
 
-    corners = vertices[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[owner]
     left = np.arange(len(points_grid))
     for way in ("in", "out", "uphill"):  # most meshes face outwards: the first test settles nearly all samples
         places = points_grid[left]
         if way == "uphill":  # on a sharp convex edge the inside lies neither ahead nor behind, but up the field
             ahead = np.stack([value(places + step) - value(places - step) for step in 0.5 * np.eye(3)], axis=1)
+            ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-30)
         else:
             ahead = -normals[left] if way == "in" else normals[left]
-        ahead = ahead * (DEPTH / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-30))
-        left = left[value(places + ahead) <= INSIDE]
+        left = left[value(places + DEPTH * ahead) <= INSIDE]
     return left
 
 
-def _add_sheets(field: np.ndarray, near: np.ndarray, thin: np.ndarray) -> None:
-    """Raise the field (in voxels, in place) to a layer of `SHEET` around the thin samples."""
-    if len(thin):
-        nodes = _around(thin, field.shape[0] - 1, 2)
-        flat = field.reshape(-1)
-        flat[nodes] = np.maximum(flat[nodes], SHEET - near.reshape(-1)[nodes])
+def _layers(rays: _Rays, points: np.ndarray, normals: np.ndarray, voxel: float) -> np.ndarray:
+    """How much, in voxels, to add around each thin sample (n, 3), so that its sheet, slab or wire shows on the grid."""
+    skip = 0.01 * voxel
+    thickness = (rays.way_out(points - skip * normals, -normals) + skip) / voxel
+    layer = np.full(len(points), SHEET)
+    slab = np.flatnonzero(thickness < 2 * SHEET)
+    points, normals, thickness = points[slab], normals[slab], thickness[slab]
+    middle = points - normals * (thickness * voxel / 2)[:, None]
+    side = np.cross(normals, np.eye(3)[np.abs(normals).argmin(axis=1)])
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    widths = [rays.way_out(middle, d) + rays.way_out(middle, -d) for d in (side, np.cross(normals, side))]
+    is_wire = np.minimum(*widths) < 2 * WIRE * voxel
+    layer[slab] = np.where(is_wire, WIRE, SHEET) - thickness / 2
+    return layer
+
+
+def _add_sheets(field: np.ndarray, near: np.ndarray, thin: np.ndarray, layer: np.ndarray) -> None:
+    """Raise the field (in voxels, in place) to `layer` (n,) voxels around the thin samples (n, 3)."""
+    from scipy.spatial import cKDTree
+
+    nodes = _around(thin, field.shape[0] - 1, 2)
+    nodes = nodes[near.reshape(-1)[nodes] < BAND]
+    places = np.stack(np.unravel_index(nodes, field.shape), axis=1)
+    _, nearest = cKDTree(thin, balanced_tree=False, compact_nodes=False).query(places)
+    flat = field.reshape(-1)
+    flat[nodes] = np.maximum(flat[nodes], layer[nearest] - near.reshape(-1)[nodes])
