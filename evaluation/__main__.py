@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
-# One thread in every library below, set before they load: sums of several threads differ in their last digits, and
-# `rows` runs one process per core instead.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
-
 import argparse
 import json
 import math
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, run_cli
+
+if TYPE_CHECKING:  # the libraries behind these load when a command runs, so that --help is quick
+    from evaluation.load import Triangles
+    from evaluation.protocol import Protocol
 
 DESCRIPTION = """Score meshes under a named protocol.
 
@@ -48,7 +47,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("prediction", type=Path, help="the mesh to judge")
     parser.add_argument("truth", type=Path, help="the mesh it should be")
     parser.add_argument("--protocol", default="v1", help="name of a protocol (default: %(default)s)")
-    parser.add_argument("--name", default="", help="seeds the surface samples, together with the protocol (default: empty)")
+    parser.add_argument("--name", default="", help="seeds the surface samples with the protocol (default: empty)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table; undefined numbers are null")
     parser.set_defaults(run=_score)
 
@@ -57,8 +56,8 @@ def _add_rows(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "rows",
         help="score a folder of generated meshes",
-        description="Read DIR/generate.jsonl and the meshes beside it, score each against the test split of the prepared "
-        "shards in the same view, and write one row an object and view as Parquet. A failed object is a row too.",
+        description="Read DIR/generate.jsonl and the meshes beside it, score each against the test split of the "
+        "prepared shards in the same view, and write one row an object and view as Parquet. A failed object is a row.",
     )
     parser.add_argument("--generated", type=Path, required=True, help="folder with generate.jsonl and meshes/")
     parser.add_argument("--prepared", type=Path, required=True, help="folder of the prepared shards (with test/)")
@@ -87,11 +86,11 @@ def _score(arguments: argparse.Namespace) -> int:
     for path in (arguments.prediction, arguments.truth):
         try:
             meshes.append(load.read(path))
-        except load.BadMesh as error:
+        except load.MeshError as error:
             raise UserError(f"{path}: {error}") from error
     try:
         numbers = score.score(*meshes, recipe, name=arguments.name)
-    except load.BadMesh as error:
+    except load.MeshError as error:
         raise UserError(str(error)) from error
     if arguments.json:
         facts = {"protocol": recipe.name} | numbers | _mesh_facts(*meshes)
@@ -101,7 +100,7 @@ def _score(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _mesh_facts(prediction, truth) -> dict:
+def _mesh_facts(prediction: Triangles, truth: Triangles) -> dict[str, int | bool]:
     return {
         f"{role}_{key}": value
         for role, mesh in (("prediction", prediction), ("truth", truth))
@@ -114,11 +113,11 @@ def _mesh_facts(prediction, truth) -> dict:
     }
 
 
-def _or_null(value):
+def _or_null(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _table(recipe, numbers: dict, prediction, truth) -> str:
+def _table(recipe: Protocol, numbers: dict[str, Any], prediction: Triangles, truth: Triangles) -> str:
     lines = [f"protocol {recipe.name}: {recipe.points} points, normalise {recipe.normalise}", ""]
     lines.append(f"{'':14s} {'before':>9s} {'after':>9s}")
     for name in recipe.metrics:
@@ -133,7 +132,7 @@ def _table(recipe, numbers: dict, prediction, truth) -> str:
     return "\n".join(lines)
 
 
-def _alignment(recipe, numbers: dict) -> str:
+def _alignment(recipe: Protocol, numbers: dict[str, Any]) -> str:
     if recipe.align.starts == "none":
         return "alignment: none in this protocol"
     if numbers["start"] == "none":
@@ -155,4 +154,7 @@ def _rows(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    # One thread in every library, set before they load: sums of several threads differ in their last digits, and
+    # `rows` runs one process per core instead.
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     run_cli(main)

@@ -70,7 +70,7 @@ def align(prediction: Cloud, truth: Cloud, settings: Align) -> Alignment | None:
 
 
 def starts(settings: Align) -> dict[str, np.ndarray]:
-    """Candidate rotations (3, 3) by name, without repetitions: yaw turns, times the octahedral group if the pose is free."""
+    """Distinct candidate rotations (3, 3) by name: yaw turns, times the octahedral group if the pose is free."""
     turns = {"yaw_0": np.eye(3)}
     if settings.starts == "yaw":
         degrees = [360.0 * step / settings.yaw_steps for step in range(settings.yaw_steps)]
@@ -120,15 +120,15 @@ def _icp(pair: _Pair, name: str, start: Transform, settings: Align) -> Alignment
             if not len(result.correspondence_set):
                 break
             matrix, residual = np.array(result.transformation), float(result.inlier_rmse)
-    transform = _decompose(matrix)
+    transform = _decompose(matrix, scaling=settings.icp == "similarity")
     return Alignment(start, name, float("nan")) if transform is None else Alignment(transform, name, residual)
 
 
-def _decompose(matrix: np.ndarray) -> Transform | None:
+def _decompose(matrix: np.ndarray, *, scaling: bool) -> Transform | None:
     """Scale, rotation and translation of a similarity matrix (4, 4); None if it is none with a proper rotation."""
     linear = matrix[:3, :3]
     determinant = np.linalg.det(linear)
     if not np.isfinite(matrix).all() or determinant <= 1e-6:
         return None
     u, _, vt = np.linalg.svd(linear)  # the nearest rotation: removes the rounding of many small steps
-    return Transform(u @ vt, matrix[:3, 3].copy(), float(np.cbrt(determinant)))
+    return Transform(u @ vt, matrix[:3, 3].copy(), float(np.cbrt(determinant)) if scaling else 1.0)

@@ -19,7 +19,7 @@ WELD = 1e-8
 LEAST_FACES = 4  # the fewest that can bound a volume
 
 
-class BadMesh(Exception):
+class MeshError(Exception):
     """Why a mesh cannot be scored, in words a person understands."""
 
 
@@ -38,33 +38,33 @@ class Triangles:
 
 
 def read(path: str | Path) -> Triangles:
-    """Read a mesh file of any format that trimesh knows. Raises `BadMesh` with the reason."""
+    """Read a mesh file of any format that trimesh knows. Raises `MeshError` with the reason."""
     path = Path(path)
     if not path.is_file():
-        raise BadMesh("the mesh file is missing" if not path.exists() else "the path is not a file")
+        raise MeshError("the mesh file is missing" if not path.exists() else "the path is not a file")
     level = logging.getLogger("trimesh").level
     logging.getLogger("trimesh").setLevel(logging.CRITICAL)
     try:
         mesh = trimesh.load_scene(path, process=False).to_mesh()
     except Exception as error:  # the readers of trimesh raise whatever their parser stumbles on
         words = " ".join(str(error).split())[:200]
-        raise BadMesh(f"the file cannot be read as a mesh ({type(error).__name__}: {words})") from error
+        raise MeshError(f"the file cannot be read as a mesh ({type(error).__name__}: {words})") from error
     finally:
         logging.getLogger("trimesh").setLevel(level)
     return clean(mesh.vertices, mesh.faces)
 
 
 def clean(vertices: np.ndarray, faces: np.ndarray) -> Triangles:
-    """Weld, drop what is not finite or degenerate. Raises `BadMesh` if fewer than four faces with area are left.
+    """Weld, drop what is not finite or degenerate. Raises `MeshError` if fewer than four faces with area are left.
 
     vertices: (n, 3) numbers. faces: (m, 3) integers.
     """
     vertices = np.asarray(vertices, dtype=np.float64).reshape(-1, 3)
     faces = np.asarray(faces, dtype=np.int64).reshape(-1, 3)
     if len(faces) == 0:
-        raise BadMesh("the mesh is empty")
+        raise MeshError("the mesh is empty")
     if faces.min() < 0 or faces.max() >= len(vertices):
-        raise BadMesh("faces refer to vertices that do not exist")
+        raise MeshError("faces refer to vertices that do not exist")
     faces = faces[np.isfinite(vertices).all(axis=1)[faces].all(axis=1)]
     vertices, faces = _weld(vertices, faces)
     a, b, c = faces.T
@@ -73,10 +73,10 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> Triangles:
     with np.errstate(over="ignore", invalid="ignore"):
         areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     if not np.isfinite(areas).all():
-        raise BadMesh("coordinates are too large to measure")
+        raise MeshError("coordinates are too large to measure")
     # Faces whose corners lie on a line are never sampled, but stay: without them a closed mesh would not be closed.
     if np.count_nonzero(areas > 0) < LEAST_FACES:
-        raise BadMesh(f"fewer than {LEAST_FACES} faces have an area")
+        raise MeshError(f"fewer than {LEAST_FACES} faces have an area")
     return Triangles(vertices, faces, _watertight(faces), _components(faces, len(vertices)))
 
 

@@ -9,6 +9,8 @@ generalised winding number, which is the mean over all directions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 CHUNK = 1 << 21  # triangle-column pairs at a time: bounds the memory
@@ -49,7 +51,7 @@ def _winding(cells: np.ndarray, faces: np.ndarray, n: int, *, axis: int) -> np.n
     return np.ascontiguousarray(np.moveaxis(winding, (0, 1, 2), order))
 
 
-def _crossings(cells: np.ndarray, faces: np.ndarray, n: int):
+def _crossings(cells: np.ndarray, faces: np.ndarray, n: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Where columns meet triangles: chunks of (column index, first layer beyond, sign of the face seen from above)."""
     corners = cells[faces]
     low = np.clip(np.ceil(corners[:, :, :2].min(axis=1)), 0, n).astype(np.int64)
@@ -62,14 +64,15 @@ def _crossings(cells: np.ndarray, faces: np.ndarray, n: int):
     while first < len(hit):
         done = ends[first - 1] if first else 0
         last = max(first + 1, int(np.searchsorted(ends, done + CHUNK, side="right")))
-        yield _rasterise(cells, faces, hit[first:last], low, size, count, n)
+        yield _rasterise(cells, faces, hit[first:last], low, size, n)
         first = last
 
 
 def _rasterise(
-    cells: np.ndarray, faces: np.ndarray, chosen: np.ndarray, low: np.ndarray, size: np.ndarray, count: np.ndarray, n: int
+    cells: np.ndarray, faces: np.ndarray, chosen: np.ndarray, low: np.ndarray, size: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    repeats = count[chosen]
+    """One chunk of `_crossings`: the chosen faces, each over the columns `low` to `low + size` of its bounding box."""
+    repeats = size[chosen, 0] * size[chosen, 1]
     face = np.repeat(chosen, repeats)
     within = np.arange(len(face)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
     x = low[face, 0] + within // size[face, 1]
@@ -83,9 +86,8 @@ def _rasterise(
     normal = np.cross(b - a, c - a)
     with np.errstate(divide="ignore", invalid="ignore"):
         height = a[:, 2] - (normal[:, 0] * (x - a[:, 0]) + normal[:, 1] * (y - a[:, 1])) / normal[:, 2]
-    bottom, top = (np.minimum, np.maximum)
-    lowest, highest = bottom(bottom(a[:, 2], b[:, 2]), c[:, 2]), top(top(a[:, 2], b[:, 2]), c[:, 2])
-    height = np.clip(np.nan_to_num(height, nan=0.0), lowest, highest)  # of slivers, where rounding may go far
+    ends = np.stack([a[:, 2], b[:, 2], c[:, 2]])
+    height = np.clip(np.nan_to_num(height, nan=0.0), ends.min(axis=0), ends.max(axis=0))  # rounding sends slivers far
     return x * n + y, np.clip(np.ceil(height), 0, n).astype(np.int64), sign
 
 

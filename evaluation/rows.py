@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,9 @@ def score_folder(
                     failures = sum(row["status"] != "ok" for row in found)
                     progress.update(len(found), f"{failures} failed")
         except BrokenProcessPool as error:
-            raise UserError("a scoring process was killed, probably for memory: run again with fewer --threads") from error
+            raise UserError(
+                "a scoring process was killed, perhaps for memory: run again with fewer --threads"
+            ) from error
     columns = column_types(protocol)
     rows = [dict(labels) | {"protocol": protocol.name} | row for row in found]
     return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in columns.items()})
@@ -114,7 +116,7 @@ def read_tasks(generated: Path, split: Split) -> list[Task]:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{where} is not a record of a generated object ({error!r}): generate again") from error
         if name not in position:
-            raise UserError(f"{where}: object {name!r} is not in the test split of {split.folder}: is it another dataset?")
+            raise UserError(f"{where}: object {name!r} is not in the test split of {split.folder}: check --prepared")
         if not 0 <= view < split.n_views:
             raise UserError(f"{where}: view {view} does not exist, the objects of {split.folder} have {split.n_views}")
         reason = "" if ok else str(record.get("reason") or "the method gave no reason")
@@ -132,18 +134,18 @@ def score_task(task: Task, split: Split, protocol: Protocol) -> dict[str, Any]:
         # The samples of an object differ from view to view: its views are separate looks at it.
         name = f"{task.object}.v{task.view:02d}"
         truth = score.prepare_truth(truth_mesh, protocol, name)
-    except load.BadMesh as error:
+    except load.MeshError as error:
         raise UserError(
-            f"the ground truth of {task.object!r} cannot be scored ({error}): take it out of the test split and prepare again"
+            f"the ground truth of {task.object!r} cannot be scored ({error}): leave it out of the test split"
         ) from error
     row: dict[str, Any] = {"object": task.object, "view": task.view, "category": task.category}
     row |= {f"seconds_{phase}": float(task.seconds.get(phase, "nan")) for phase in PHASES}
     try:
         if task.mesh is None:
-            raise load.BadMesh(task.reason)
+            raise load.MeshError(task.reason)
         mesh = load.read(task.mesh)
         row |= score.score_prepared(mesh, truth, protocol, name=name)
-    except load.BadMesh as error:
+    except load.MeshError as error:
         row |= {"status": "failed", "reason": str(error)} | score.failed(protocol, watertight=truth_mesh.watertight)
         return row | {"vertices": 0, "faces": 0, "watertight": False, "components": 0}
     row |= {"status": "ok", "reason": "", "vertices": len(mesh.vertices), "faces": len(mesh.faces)}
@@ -171,16 +173,16 @@ def _score_one(task: Task) -> dict[str, Any]:
     return score_task(task, *_worker)
 
 
-class _environment:
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables for the processes started within."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self.values = values
-
-    def __enter__(self) -> None:
-        self.before = {name: os.environ.get(name) for name in self.values}
-        os.environ.update(self.values)
-
-    def __exit__(self, *_: object) -> None:
-        for name, value in self.before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -30,7 +30,7 @@ class Truth:
 def prepare_truth(mesh: Triangles, protocol: Protocol, name: str) -> Truth:
     """Normalise and sample the ground truth; `name` (of the object) seeds the samples.
 
-    Raises `BadMesh` if it has no extent.
+    Raises `MeshError` if it has no extent.
     """
     vertices = _normalise(mesh, mesh, protocol)
     cloud = surface.sample(vertices, mesh.faces, protocol.points, numpy_rng("evaluation", protocol.name, name, "truth"))
@@ -46,7 +46,7 @@ def score(prediction: Triangles, truth: Triangles, protocol: Protocol, *, name: 
     Returns the metric columns of the protocol after alignment, the same with the suffix `_before`, and
     rotation_deg, align_scale, residual, start. An alignment that does not lower CD-avg is not accepted: then
     both sets are equal and start is "none". Volume IoU is NaN where the ground truth is not watertight.
-    Raises `BadMesh` if a mesh has no extent.
+    Raises `MeshError` if a mesh has no extent.
     """
     return score_prepared(prediction, prepare_truth(truth, protocol, name), protocol, name=name)
 
@@ -89,13 +89,10 @@ def failed(protocol: Protocol, *, watertight: bool) -> dict[str, float | str]:
     watertight: of the ground truth; without it volume IoU is undefined for everyone.
     """
     policy = protocol.failure
-    worst: dict[str, float] = {}
-    for name in protocol.metrics:
-        kind = name.split("_")[0]
-        worst[name] = {"fscore": policy.fscore, "nc": policy.nc, "viou": policy.viou if watertight else float("nan")}.get(
-            kind, policy.cd_avg
-        )
-    worst["cd_sum"], worst["cd_sq"] = 2 * policy.cd_avg, 2 * policy.cd_avg**2
+    viou = policy.viou if watertight else float("nan")
+    by_kind = {"cd": policy.cd_avg, "fscore": policy.fscore, "nc": policy.nc, "viou": viou}
+    worst = {name: by_kind[name.split("_")[0]] for name in protocol.metrics}
+    worst |= {"cd_sum": 2 * policy.cd_avg, "cd_sq": 2 * policy.cd_avg**2}
     return worst | {key + BEFORE: value for key, value in worst.items()} | no_alignment()
 
 
@@ -107,4 +104,5 @@ def no_alignment() -> dict[str, float | str]:
 def _normalise(mesh: Triangles, truth: Triangles, protocol: Protocol) -> np.ndarray:
     if protocol.normalise == "none":
         return mesh.vertices
-    return surface.normalise(mesh.vertices, *surface.box(truth.vertices if protocol.normalise == "truth" else mesh.vertices))
+    frame = truth if protocol.normalise == "truth" else mesh
+    return surface.normalise(mesh.vertices, *surface.box(frame.vertices))

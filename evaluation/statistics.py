@@ -63,7 +63,7 @@ def paired_difference(
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
-        raise ValueError(f"shapes {a.shape} and {b.shape} differ: a pair needs the same objects and seeds on both sides")
+        raise ValueError(f"shapes {a.shape} and {b.shape} differ: a pair needs the same objects and seeds")
     return bootstrap_mean(a - b, rng=rng, resamples=resamples, level=level)
 
 
@@ -74,7 +74,7 @@ def _resampled_means(table: np.ndarray, resamples: int, rng: np.random.Generator
     step = max(1, _CHUNK // n)
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
-        by_seed = _weights(count, n, rng) @ table
+        by_seed = np.einsum("rn,nk->rk", _weights(count, n, rng), table)  # not @: BLAS sums depend on its threads
         columns = _weights(count, k, rng) if k > 1 else 1.0
         means[start : start + count] = (by_seed * columns).sum(axis=1)
     return means

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.load import BadMesh
+from evaluation.load import MeshError
 from evaluation.open3d_bridge import Tree
 
 
@@ -36,7 +36,7 @@ def box(vertices: np.ndarray) -> tuple[np.ndarray, float]:
 def normalise(vertices: np.ndarray, centre: np.ndarray, longest_side: float) -> np.ndarray:
     """Move `centre` to the origin and scale so that `longest_side` becomes 2. (n, 3) to (n, 3)."""
     if not longest_side > 0:
-        raise BadMesh("the mesh has no extent")
+        raise MeshError("the mesh has no extent")
     return (vertices - centre) * (2.0 / longest_side)
 
 
