@@ -40,7 +40,7 @@ def _modules(folder: str, *but: str) -> list[str]:
 class Dag:
     """The names of one configuration (from `pipeline.config.load`). Raises UserError where its data are not there."""
 
-    # The sources that decide a result; front doors and what only looks at results are left out, so that they may change.
+    # The sources that decide a result. Front doors and what only looks at results may change without a new run.
     PREPARE_CODE = ("core/randomness.py", *_modules("data", "preview", "quarantine"), "data/sources")
     SCORE_CODE = ("core/randomness.py", *READER, *_modules("evaluation", "statistics"))
     REPORT_CODE = ("core/randomness.py", "evaluation/statistics.py", "evaluation/protocol.py", "reports")

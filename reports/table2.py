@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from evaluation.statistics import bootstrap_mean, paired_difference
 
 from core.errors import UserError
 from core.randomness import numpy_rng
 from evaluation.protocol import Protocol
+from evaluation.statistics import bootstrap_mean, paired_difference
 from reports import published, rows
 
 METRICS = ("fscore", "cd", "nc")

@@ -1,0 +1,28 @@
+import pytest
+
+from core.errors import UserError, run_cli
+
+
+def test_a_user_error_is_one_line_and_status_2(capsys):
+    def main():
+        raise UserError("give a folder")
+
+    with pytest.raises(SystemExit) as stop:
+        run_cli(main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: give a folder\n"
+
+
+@pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])
+def test_what_main_returns_is_the_status(returned, status):
+    with pytest.raises(SystemExit) as stop:
+        run_cli(lambda: returned)
+    assert stop.value.code == status
+
+
+def test_other_errors_keep_their_traceback():
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_cli(main)

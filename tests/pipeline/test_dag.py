@@ -1,0 +1,109 @@
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from core.errors import UserError
+from methods import registry
+from pipeline import config
+from pipeline.dag import Dag
+
+SMOKE = {"scale": "smoke"}
+
+
+def dag(**given):
+    return Dag(config.load(SMOKE | given))
+
+
+def wildcards(**values):
+    return SimpleNamespace(**values)
+
+
+def test_the_shards_hold_every_object_once():
+    smoke = dag()
+    held = [spec.object for split, i in (("train", 0), ("train", 1), ("val", 0), ("test", 0))
+            for spec in smoke._specs(wildcards(split=split, shard=f"{i:05d}"))]  # fmt: skip
+    assert sorted(held) == sorted(spec.object for spec in smoke.objects)
+    assert len(smoke.shards(None)) == 4
+    assert len(smoke.test_shards(None)) == 1
+
+
+def test_other_data_lie_in_another_folder():
+    folders = {
+        dag(**given).prepared for given in ({}, {"shard_size": 5}, {"prepare": {"points": 256}}, {"seeds": [1, 2]})
+    }
+    assert len(folders) == 3  # seeds are not part of the data
+
+
+def test_a_folder_of_meshes_that_moves_keeps_its_data(tmp_path):
+    names = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        for name in ("a", "b", "c", "d"):
+            (tmp_path / place / f"{name}.obj").write_text("")
+        entry = {"mine": {"source": "folder", "root": str(tmp_path / place)}}
+        names.append(dag(dataset="mine", datasets=entry).prepared)
+    assert names[0] == names[1]
+
+
+def test_stages_that_two_variants_share_have_one_name():
+    smoke = dag()
+    full = smoke.stages_of(wildcards(method="mar3d", variant="full", seed="0"))
+    less = smoke.stages_of(wildcards(method="mar3d", variant="no_condition_augmentation", seed="0"))
+    assert full[:2] == less[:2]  # vae, mar_lr
+    assert full[2] != less[2]
+    assert len(smoke.stages_of(wildcards(method="mar3d", variant="no_mar_hr", seed="0"))) == 2
+
+
+def test_every_stage_has_arguments_code_and_what_it_needs():
+    smoke = dag()
+    for name, stage in smoke.stages.items():
+        card = wildcards(stage=name, seed="0")
+        assert f"--stage {stage.name} " in smoke.fit_arguments(card)
+        assert len(smoke.upstream(card)) == len(stage.needs)
+        assert smoke.fit_code(card)
+        variant = re.search(r"--variant (\S+)", smoke.fit_arguments(card))[1]
+        assert stage in registry.resolve(stage.owner, variant, "smoke").stages
+
+
+def test_a_name_that_is_not_known_matches_no_rule():
+    constraints = dag().wildcards()
+    assert re.fullmatch(constraints["method"], "mar3d")
+    assert not re.fullmatch(constraints["method"], "mar3dd")
+    assert not re.fullmatch(constraints["stage"], "mar3d.vae-0000000000")
+    assert not re.fullmatch(constraints["seed"], "007")
+
+
+def test_a_method_without_randomness_is_run_once_whatever_the_seeds():
+    table = {"settings": ["mar3d/full"], "controls": ["mean_shape/full"]}
+    paths = dag(seeds=[3, 4], table2=table).table2_rows(None)
+    assert [path.split("/")[-3:] for path in paths] == [
+        ["mar3d", "full", "seed3.parquet"], ["mar3d", "full", "seed4.parquet"], ["mean_shape", "full", "seed3.parquet"],
+    ]  # fmt: skip
+
+
+def test_raw_meshes_are_those_that_exist_inside_the_folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out.obj").write_text("")
+    for name in ("a.obj", "b {x}.obj"):
+        (tmp_path / "in" / name).write_text("")
+    lines = ["id,path,split,category", "a,a.obj,train,x", "b,b {x}.obj,train,x", "gone,gone.obj,train,x"]
+    lines += ["away,../out.obj,train,x", "v,a.obj,val,x", "t,a.obj,test,x"]
+    (tmp_path / "in" / "index.csv").write_text("\n".join(lines) + "\n")
+    mine = dag(dataset=str(tmp_path / "in"))
+    paths = mine.raw_meshes(wildcards(split="train", shard="00000"))
+    assert sorted(path.split("/")[-1] for path in paths) == ["a.obj", "b {x}.obj"]
+    assert json.loads(mine.prepare_job(wildcards(split="train", shard="00000")))["source"]["index"] == "index.csv"
+
+
+def test_a_dataset_without_test_objects_is_refused_at_once(tmp_path):
+    (tmp_path / "a.obj").write_text("")
+    with pytest.raises(UserError, match="no object in its train split"):
+        dag(dataset=str(tmp_path))
+
+
+@pytest.mark.parametrize(("value", "gpus"), [("", 0), ("0", 1), ("0,1", 1)])
+def test_a_gpu_is_asked_for_only_where_one_is_visible(monkeypatch, value, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert Dag.gpus(None) == gpus

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from reports import rows
+from tests.reports.conftest import make_rows
+
+
+def test_views_of_an_object_are_averaged_and_seeds_are_columns(write):
+    first = make_rows("m", fscore=[0.2, 0.4])
+    frames = [first, make_rows("m", fscore=[0.4, 0.8]).assign(view=1)]
+    frames += [frame.assign(seed=1) for frame in frames]
+    objects, values = rows.matrix(rows.read(write(*frames)), "fscore_0.1", [0, 1])
+    assert objects == ["o00", "o01"]
+    np.testing.assert_allclose(values, [[0.3, 0.3], [0.6, 0.6]])
+
+
+def test_an_object_without_one_of_the_seeds_is_an_error(write):
+    table = rows.read(write(make_rows("m", fscore=[0.2, 0.4]), make_rows("m", fscore=[0.2], seed=1)))
+    with pytest.raises(UserError, match="o01"):
+        rows.matrix(table, "fscore_0.1", [0, 1])
+
+
+def test_a_row_that_stands_twice_is_an_error(write):
+    with pytest.raises(UserError, match="twice"):
+        rows.read(write(make_rows("m", fscore=[0.5]), make_rows("m", fscore=[0.5])))
+
+
+def test_what_is_no_parquet_file_is_one_sentence(tmp_path, write):
+    (tmp_path / "bad.parquet").write_text("no")
+    with pytest.raises(UserError, match="delete it"):
+        rows.read([tmp_path / "bad.parquet"])
+    with pytest.raises(UserError, match="lacks the column"):
+        rows.read(write(make_rows("m", fscore=[0.5]).drop(columns="status")))
+
+
+def test_the_hash_sees_metrics_and_not_seconds(write):
+    one, two = (rows.read(write(make_rows("m", fscore=[0.5, 0.6]))) for _ in range(2))
+    assert not one["seconds_sample"].equals(two["seconds_sample"])
+    assert rows.hash_of(one, ["fscore_0.1"]) == rows.hash_of(two, ["fscore_0.1"])
+    two.loc[0, "fscore_0.1"] += 1e-8
+    assert rows.hash_of(one, ["fscore_0.1"]) != rows.hash_of(two, ["fscore_0.1"])

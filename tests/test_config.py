@@ -1,0 +1,94 @@
+"""Every mistake in a configuration is one clear sentence, before anything starts."""
+
+import pytest
+
+from core.errors import UserError
+from methods.registry import SCALES
+from pipeline import config
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_loads_with_every_method_of_its_table(scale):
+    loaded = config.load({"scale": scale})
+    assert loaded["scale"] == scale
+    assert loaded["dataset"] == "procedural"
+
+
+def test_the_default_is_cpu_and_a_scale_file_is_a_difference():
+    cpu, smoke = config.load({}), config.load({"scale": "smoke"})
+    assert cpu["scale"] == "cpu"
+    assert smoke["table2"] == cpu["table2"]
+    assert smoke["prepare"]["sigmas"] == cpu["prepare"]["sigmas"]
+    assert smoke["prepare"]["points"] < cpu["prepare"]["points"]
+
+
+def test_a_configfile_and_a_scale_mean_the_same():
+    given = config.read_yaml(config.FOLDER / "smoke.yaml")  # what --configfile config/smoke.yaml hands over
+    assert config.load(given) == config.load({"scale": "smoke"})
+
+
+def test_what_the_command_line_says_wins():
+    given = {"scale": "smoke", "prepare": {"points": 1024}, "seeds": [1, 2]}
+    loaded = config.load(given)
+    assert loaded["prepare"]["points"] == 1024
+    assert loaded["prepare"]["grid"] == config.load({"scale": "smoke"})["prepare"]["grid"]
+    assert loaded["seeds"] == [1, 2]
+
+
+def test_the_sizes_of_the_paper():
+    prepare = config.load({"scale": "paper"})["prepare"]
+    assert (prepare["points"], prepare["volume"], prepare["near"]) == (16384, 131072, 131072)
+    assert prepare["azimuths"] * (1 + prepare["rotations"]) == 56
+
+
+MISTAKES = [
+    ({"scale": "smok"}, "no scale 'smok'", "did you mean 'smoke'"),
+    ({"datset": "meshes"}, "no key 'datset'", "did you mean 'dataset'"),
+    ({"prepare": {"pionts": 8}}, "prepare: there is no key 'pionts'", "did you mean 'points'"),
+    ({"prepare": {"points": "many"}}, "prepare.points", "is not of type"),
+    ({"dataset": "proceduril"}, "no dataset 'proceduril'", "did you mean 'procedural'"),
+    ({"dataset": "/no/such/folder"}, "no folder '/no/such/folder'", "procedural"),
+    ({"seeds": []}, "seeds", ""),
+    ({"seeds": 3}, "seeds", "is not of type"),
+    ({"evaluation": {"protocol": "v2"}}, "no protocol named 'v2'", "v1"),
+    ({"table2": {"settings": ["mar3dd/full"]}}, "no method 'mar3dd'", "did you mean 'mar3d'"),
+    ({"table2": {"settings": ["mar3d/ful"]}}, "no variant of mar3d 'ful'", "did you mean 'full'"),
+    ({"table2": {"settings": ["mar3d"]}}, "table2.settings.0", "mar3d"),
+    ({"table2": {"settings": []}}, "table2.settings", ""),
+    ({"datasets": {"procedural": {"counts": {"trian": 3}}}}, "no key 'trian'", "did you mean 'train'"),
+    ({"datasets": {"mine": {"source": "ftp"}}}, "datasets.mine.source", "ftp"),
+    ({"dataset": "mine", "datasets": {"mine": {"source": "folder"}}}, "datasets.mine lacks the key 'root'", ""),
+    (
+        {"dataset": "mine", "datasets": {"mine": {"source": "folder", "root": "/no/where"}}},
+        "/no/where",
+        "set datasets.mine.root",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "says", "helps"), MISTAKES, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_mistake_is_one_sentence(given, says, helps):
+    with pytest.raises(UserError) as error:
+        config.load(given)
+    text = str(error.value)
+    assert says in text
+    assert helps in text
+    assert "\n" not in text
+
+
+def test_a_folder_is_a_dataset_with_a_name_of_its_own(tmp_path):
+    folder = tmp_path / "My Chairs"
+    folder.mkdir()
+    loaded = config.load({"dataset": str(folder)})
+    assert loaded["dataset"].startswith("my_chairs_")
+    assert loaded["datasets"][loaded["dataset"]] == {"source": "folder", "root": str(folder)}
+    (folder / "index.csv").write_text("id,path,split,category\n")
+    assert config.load({"dataset": str(folder)})["datasets"][loaded["dataset"]]["index"] == "index.csv"
+
+
+def test_a_dataset_whose_name_is_a_number_is_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2024").mkdir()
+    assert config.load({"dataset": 2024})["dataset"].startswith("2024_")  # --config reads 2024 as a number
