@@ -6,7 +6,7 @@ VENV := .venv
 # The environment first on the path, so that the rules' `python` is this one.
 ENVIRONMENT := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONPATH=
 # One --config for both: a second one would replace the first.
-SETTINGS := $(if $(filter-out cpu,$(SCALE))$(DATASET),--config scale=$(SCALE)$(if $(DATASET), dataset=$(DATASET)))
+SETTINGS := $(if $(filter-out cpu,$(SCALE))$(DATASET),--config scale=$(SCALE)$(if $(DATASET), 'dataset=$(DATASET)'))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test table2
@@ -23,7 +23,7 @@ $(VENV)/.complete: requirements.lock pyproject.toml .ci/environment
 	@.ci/environment
 
 test: $(VENV)/.complete ## all tests
-	@$(ENVIRONMENT) python -m pytest -q
+	@$(ENVIRONMENT) OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile
 
 table2: $(VENV)/.complete ## from meshes to reports/table2.csv
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/table2.csv

@@ -47,7 +47,10 @@ def load(given: Mapping[str, Any]) -> dict[str, Any]:
     config = _with_dataset(config)
     protocol.load(config["evaluation"]["protocol"])
     for run in config["table2"]["settings"] + config["table2"]["controls"]:
-        registry.resolve(*run.split("/"), scale)
+        method, _, variant = run.partition("/")
+        if not variant:
+            raise UserError(f"table2: {run!r} is not method/variant, for example mar3d/full")
+        registry.resolve(method, variant, scale)
     return config
 
 

@@ -53,7 +53,7 @@ MISTAKES = [
     ({"evaluation": {"protocol": "v2"}}, "no protocol named 'v2'", "v1"),
     ({"table2": {"settings": ["mar3dd/full"]}}, "no method 'mar3dd'", "did you mean 'mar3d'"),
     ({"table2": {"settings": ["mar3d/ful"]}}, "no variant of mar3d 'ful'", "did you mean 'full'"),
-    ({"table2": {"settings": ["mar3d"]}}, "table2.settings.0", "mar3d"),
+    ({"table2": {"settings": ["mar3d"]}}, "'mar3d' is not method/variant", "mar3d/full"),
     ({"table2": {"settings": []}}, "table2.settings", ""),
     ({"datasets": {"procedural": {"counts": {"trian": 3}}}}, "no key 'trian'", "did you mean 'train'"),
     ({"datasets": {"mine": {"source": "ftp"}}}, "datasets.mine.source", "ftp"),
