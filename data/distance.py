@@ -6,24 +6,26 @@ import numpy as np
 
 
 def sample_triangles(vertices: np.ndarray, faces: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, 3) on every triangle so that no surface point is farther than ~0.7 `spacing` from one, and the
-    triangle (n,) of each. Rows run along the longest edge, so a sliver costs its length and not its length squared.
+    """Points (n, 3) on every triangle, none of its points farther than about `spacing` from one, and the triangle of
+    each (n,). Rows run along the longest edge, so that a sliver costs its length and not its length squared.
     """
     corners = vertices[faces]
     edges = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
     first = edges.argmax(axis=1)
     a, b, apex = (corners[np.arange(len(faces)), (first + i) % 3] for i in range(3))
-    longest = edges.max(axis=1)
+    longest = np.maximum(edges.max(axis=1), 1e-300)
     height = np.linalg.norm(np.cross(b - a, apex - a), axis=1) / longest
+    foot = np.clip(np.einsum("ij,ij->i", apex - a, b - a) / longest**2, 1e-9, 1 - 1e-9)  # of the way from a to b
     rows = np.maximum(1, np.ceil(height / spacing)).astype(np.int64)
     triangle = np.repeat(np.arange(len(faces)), rows)
-    share = (_counted(rows) + 0.5) / rows[triangle]  # of the way from the longest edge to the apex
-    columns = np.maximum(1, np.ceil(longest[triangle] * (1 - share) / spacing)).astype(np.int64)
+    low = _counted(rows) / rows[triangle]  # lower side of the row, of the way from the longest edge to the apex
+    columns = np.maximum(1, np.ceil(longest[triangle] * (1 - low) / spacing)).astype(np.int64)
     row = np.repeat(np.arange(len(triangle)), columns)
-    along = (_counted(columns) + 0.5) / columns[row]
-    owner, up = triangle[row], share[row]
-    across = along * (1 - up)
-    return a[owner] + across[:, None] * (b - a)[owner] + up[:, None] * (apex - a)[owner], owner
+    owner, low, foot = triangle[row], low[row], foot[triangle[row]]
+    along = foot * low + (1 - low) * (_counted(columns) + 0.5) / columns[row]
+    top = np.minimum(along / foot, (1 - along) / (1 - foot))  # where the triangle ends above this place
+    up = np.minimum(low + 0.5 / rows[owner], (low + top) / 2)
+    return a[owner] + (along - up * foot)[:, None] * (b - a)[owner] + up[:, None] * (apex - a)[owner], owner
 
 
 def _counted(counts: np.ndarray) -> np.ndarray:
