@@ -61,7 +61,7 @@ def generate(
     begin = time.monotonic()
     todo = [number for number in range(len(batches)) if not _part(out, number).exists()]
     broken = next((f"stage {name} failed ({r['reason']})" for name, r in records.items() if r["status"] != "ok"), None)
-    generator, device = None, "cpu"
+    generator, device, lost = None, "cpu", 0
     if broken is None and todo:
         try:
             instance = make_method(plan.method, plan.params)
@@ -79,8 +79,8 @@ def generate(
             results = run_batch(generator, samples, (data.dataset, data.scale, method, variant, seed), plan)
         rows = [_keep(out, sample, result) for sample, result in zip(samples, results, strict=True)]
         write_text(_part(out, number), "".join(json.dumps(row) + "\n" for row in rows))
-        failed = sum(row["status"] == "failed" for row in rows)
-        progress.update(done, f"{failed} of {len(rows)} failed in the last batch")
+        lost += sum(row["status"] == "failed" for row in rows)
+        progress.update(done, f"{lost} failed" if lost else "")
     text = "".join(_part(out, number).read_text(encoding="utf-8") for number in range(len(batches)))
     failed = sum(json.loads(line)["status"] == "failed" for line in text.splitlines())
     if failed:
