@@ -3,6 +3,7 @@
 # Names, paths and inputs are made in pipeline/dag.py; the rules stand with their rooms.
 import sys
 from pathlib import Path
+from shlex import quote
 
 from snakemake.utils import min_version
 
@@ -20,9 +21,8 @@ try:
 except UserError as error:
     sys.exit(f"error: {error}")
 
-# The rules' python is this one, whatever the path says, and it finds the rooms from any working directory.
-PYTHON = sys.executable
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}; ")
+# The rules' python is this one, and it finds the rooms from any working directory.
+shell.prefix(f"set -euo pipefail; export PATH={quote(str(Path(sys.executable).parent))}:$PATH PYTHONPATH={quote(str(workflow.basedir))}; ")
 
 
 wildcard_constraints:

@@ -16,7 +16,7 @@ rule prepare:
     message:
         "prepare {wildcards.split} shard {wildcards.shard}"
     shell:
-        "{PYTHON} -m data prepare --job {params.job:q} 2>&1 | tee {log}"
+        "python -m data prepare --job {params.job:q} 2>&1 | tee {log}"
 
 
 # All shards are there: counts, how many objects were left out, and the hash of the data. What needs the shards waits for this.
@@ -31,4 +31,4 @@ rule describe:
     message:
         "describe the prepared shards in {output.manifest}"
     shell:
-        "{PYTHON} -m data quarantine --prepared {dag.prepared} --out {output.quarantine} --manifest {output.manifest} 2>&1 | tee {log}"
+        "python -m data quarantine --prepared $(dirname {output.manifest}) --out {output.quarantine} --manifest {output.manifest} 2>&1 | tee {log}"

@@ -17,4 +17,4 @@ rule score:
     message:
         "score {wildcards.method}/{wildcards.variant}, seed {wildcards.seed}, under {wildcards.protocol}"
     shell:
-        "{PYTHON} -m evaluation rows {params.run} --seed {wildcards.seed} --threads {threads} --out {output} 2>&1 | tee {log}"
+        "python -m evaluation rows {params.run} --seed {wildcards.seed} --threads {threads} --out {output} 2>&1 | tee {log}"

@@ -5,9 +5,9 @@ rule table2:
     input:
         dag.table2_rows,
     output:
-        "reports/table2.csv",
-        "reports/table2.md",
-        "reports/table2_by_category.csv",
+        csv="reports/table2.csv",
+        page="reports/table2.md",
+        categories="reports/table2_by_category.csv",
     log:
         f"{dag.logs}/table2.log",
     params:
@@ -18,4 +18,4 @@ rule table2:
     message:
         "Table 2: {dag.description}"
     shell:
-        "{PYTHON} -m reports table2 {params.run} --rows {input} --out {output[0]} 2>&1 | tee {log}"
+        "python -m reports table2 {params.run} --rows {input} --out {output.csv} 2>&1 | tee {log}"
