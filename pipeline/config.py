@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from core.errors import UserError
 from core.identity import ROOT, params_key
 from evaluation import protocol
@@ -22,6 +24,8 @@ from methods.settings import known, read_yaml, validate
 
 FOLDER = ROOT / "config"
 SCHEMA = FOLDER / "config.schema.yaml"
+TEXT = ("dataset", "root", "index")  # stay text even where they look like a number
+_SCALAR = re.compile(r"[-+.\w]+")
 
 
 def laid_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def load(given: Mapping[str, Any]) -> dict[str, Any]:
         raise known("scale", scale, registry.SCALES)
     if (FOLDER / f"{scale}.yaml").exists():
         config = laid_over(config, read_yaml(FOLDER / f"{scale}.yaml"))
-    config = laid_over(config, {key: str(value) if key == "dataset" else value for key, value in given.items()})
+    config = laid_over(config, {key: _typed(value, key) for key, value in given.items()})
     validate(config, SCHEMA, "the configuration")
     config = _with_dataset(config)
     protocol.load(config["evaluation"]["protocol"])
@@ -52,6 +56,20 @@ def load(given: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"table2: {run!r} is not method/variant, for example mar3d/full")
         registry.resolve(method, variant, scale)
     return config
+
+
+def _typed(value: Any, key: str) -> Any:
+    """A value of the command line with its type: Snakemake reads what is inside lists and mappings as text."""
+    if isinstance(value, Mapping):
+        return {name: _typed(child, name) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_typed(child, key) for child in value]
+    if key in TEXT:
+        return value if value is None else str(value)
+    if isinstance(value, str):
+        read = yaml.safe_load(value) if _SCALAR.fullmatch(value) else value
+        return read if isinstance(read, bool | int | float | None) else value
+    return value
 
 
 def _with_dataset(config: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,17 @@ def test_what_the_command_line_says_wins():
     assert loaded["seeds"] == [1, 2]
 
 
+def test_numbers_inside_lists_and_mappings_are_text_to_snakemake_and_numbers_here():
+    given = {"scale": "smoke", "seeds": ["0", "1"], "prepare": {"sigmas": ["0.01"], "keep": ["depth"]}}
+    given["datasets"] = {"procedural": {"counts": {"train": "8"}, "held_out_family": "null"}}
+    loaded = config.load(given)
+    assert loaded["seeds"] == [0, 1]
+    assert loaded["prepare"]["sigmas"] == [0.01]
+    assert loaded["prepare"]["keep"] == ["depth"]
+    assert loaded["datasets"]["procedural"]["counts"]["train"] == 8
+    assert loaded["datasets"]["procedural"]["held_out_family"] is None
+
+
 def test_the_sizes_of_the_paper():
     prepare = config.load({"scale": "paper"})["prepare"]
     assert (prepare["points"], prepare["volume"], prepare["near"]) == (16384, 131072, 131072)
