@@ -34,8 +34,8 @@ def environment():
     return {**kept, "CUDA_VISIBLE_DEVICES": ""}
 
 
-def run(folder, *config, root=ROOT, target=TABLE):
-    """Run the DAG in `folder` to its end; returns the finished process."""
+def run(root, folder, *config, target=TABLE):
+    """Run the DAG of the checkout `root` in `folder` to its end; returns the finished process."""
     line = command(root, *config, target=target)
     return subprocess.run(line, cwd=folder, env=environment(), capture_output=True, text=True, timeout=900)
 
@@ -65,10 +65,22 @@ def jobs_of(process, *words):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def checkout(tmp_path_factory):
+    """A copy of the repository, so that nobody edits the code while it runs."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("core", "data", "methods", "evaluation", "pipeline", "reports", "config", "profiles"):
+        shutil.copytree(
+            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "recorded", "*.csv", "*.md")
+        )
+    shutil.copy(ROOT / "Snakefile", root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(checkout, tmp_path_factory):
     """A directory in which the whole smoke run has ended without disturbance, and what it printed."""
     folder = tmp_path_factory.mktemp("whole")
-    process = run(folder)
+    process = run(checkout, folder)
     assert process.returncode == 0, process.stdout + process.stderr
     return folder, process.stderr
 
@@ -105,25 +117,25 @@ def test_stages_that_variants_share_were_trained_once(whole):
     assert [names.count(f"mar3d.{stage}") for stage in ("vae", "mar_lr", "mar_hr")] == [2, 3, 4]
 
 
-def test_a_second_run_does_nothing(whole):
+def test_a_second_run_does_nothing(checkout, whole):
     folder, _ = whole
     before = outputs(folder)
-    process = run(folder)
+    process = run(checkout, folder)
     assert process.returncode == 0
     assert "Nothing to be done" in process.stderr
     assert outputs(folder) == before
 
 
-def test_a_run_killed_twice_ends_with_the_same_table(whole, tmp_path):
+def test_a_run_killed_twice_ends_with_the_same_table(checkout, whole, tmp_path):
     config = [SHORT, "seeds=[0]"]
     folder = shutil.copytree(whole[0], tmp_path / "reference", symlinks=True)
-    reference = run(folder, *config)  # the rows are there: only the shorter table is made
+    reference = run(checkout, folder, *config)  # the rows are there: only the shorter table is made
     assert reference.returncode == 0, reference.stderr
     disturbed = tmp_path / "disturbed"
     disturbed.mkdir()
 
     with (tmp_path / "log").open("w") as log:
-        first = subprocess.Popen(command(ROOT, *config), cwd=disturbed, env=environment(), stdout=log, stderr=log)
+        first = subprocess.Popen(command(checkout, *config), cwd=disturbed, env=environment(), stdout=log, stderr=log)
         killed = 0
         while first.poll() is None and killed < 2:
             for job in jobs_of(first, "methods", "fit", "vae" if killed == 0 else "mar_lr"):
@@ -140,7 +152,7 @@ def test_a_run_killed_twice_ends_with_the_same_table(whole, tmp_path):
         assert killed == 2, (tmp_path / "log").read_text()
         first.wait()
     assert not (disturbed / TABLE).exists()
-    process = run(disturbed, *config)
+    process = run(checkout, disturbed, *config)
     assert process.returncode == 0, process.stdout + process.stderr
     assert outputs(disturbed) == outputs(folder)
     manifests = [
@@ -177,23 +189,19 @@ class Broken:
 
 
 @pytest.fixture
-def checkout(tmp_path):
-    """A copy of the repository to which a method was added that raises."""
-    root = tmp_path / "checkout"
-    for name in ("core", "data", "methods", "evaluation", "pipeline", "reports", "config", "profiles"):
-        shutil.copytree(
-            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "recorded", "*.csv", "*.md")
-        )
-    shutil.copy(ROOT / "Snakefile", root)
+def with_broken_method(checkout, tmp_path):
+    """A copy of the repository to which a method was added that raises: its folder, and nothing else."""
+    root = shutil.copytree(checkout, tmp_path / "checkout")
     (root / "methods/broken").mkdir()
     (root / "methods/broken/config.yaml").write_text(BROKEN)
     (root / "methods/broken/method.py").write_text(RAISES)
     return root
 
 
-def test_a_method_that_fails_is_a_row_and_does_not_stop_the_others(checkout):
-    process = run(checkout, "table2={settings: [template/full, broken/full], controls: []}", root=checkout)
-    rows = read(checkout)
+def test_a_method_that_fails_is_a_row_and_does_not_stop_the_others(with_broken_method):
+    root = with_broken_method
+    process = run(root, root, "table2={settings: [template/full, broken/full], controls: []}")
+    rows = read(root)
     assert rows["template/full"]["status"] == "ok"
     assert float(rows["template/full"]["fscore"]) > 0
     assert rows["broken/full"]["status"].startswith("failed: ")
@@ -227,7 +235,7 @@ def test_a_mistake_is_one_line_before_anything_starts(tmp_path, config, says):
 
 def test_a_misspelt_target_matches_no_rule(tmp_path):
     target = "runs/procedural/smoke/generated/mar3dd/full/seed0/generate.jsonl"
-    process = run(tmp_path, target=target)
+    process = run(ROOT, tmp_path, target=target)
     assert process.returncode != 0
     assert "MissingRuleException" in process.stderr
 
@@ -236,6 +244,6 @@ def test_two_runs_in_one_directory_do_not_meddle(tmp_path):
     from pipeline import lock
 
     assert lock.take(tmp_path / ".snakemake/run.lock", wait=False)
-    process = run(tmp_path)
+    process = run(ROOT, tmp_path)
     assert process.returncode != 0
     assert "another run is going on" in process.stderr
