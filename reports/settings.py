@@ -18,6 +18,5 @@ def setting(name: str) -> Setting:
         raise known(f"variant of {method}", variant, spec.variants)
     chosen = spec.variants[variant]
     control = "" if spec.kind != "control" else "control, sees the truth" if spec.reads_ground_truth else "control"
-    alone = len(spec.variants) == 1
-    label = spec.label if alone or chosen.label == spec.label else f"{spec.label}: {chosen.label}"
+    label = chosen.label if chosen.label.startswith(spec.label) else f"{spec.label}: {chosen.label}"
     return Setting(method, variant, label, control, chosen.published)
