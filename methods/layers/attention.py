@@ -7,7 +7,6 @@ products on the CPU and `scaled_dot_product_attention` elsewhere.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

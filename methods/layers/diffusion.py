@@ -32,7 +32,9 @@ class Diffusion:
     betas are recomputed from the kept cumulative products, so that their marginals agree.
     """
 
-    def __init__(self, steps: int = 1000, sampling_steps: int | None = None, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, steps: int = 1000, sampling_steps: int | None = None, device: str | torch.device = "cpu"
+    ) -> None:
         alpha_bar = np.cumprod(1 - cosine_betas(steps))
         kept = np.arange(steps)
         if sampling_steps is not None:

@@ -42,7 +42,10 @@ class ScratchEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[1] != self.image_size:
-            raise UserError(f"the encoder was built for {self.image_size} px images and was given {images.shape[1]} px; prepare the data at that size.")
+            built, given = self.image_size, images.shape[1]
+            raise UserError(
+                f"the encoder was built for {built} px images and got {given} px; prepare the data at {built}."
+            )
         x = self.embed(on_white(images)).flatten(2).transpose(1, 2) + self.position
         for block in self.blocks:
             x = block(x)

@@ -22,7 +22,9 @@ FILE = "latents.safetensors"
 
 
 @torch.no_grad()
-def encode_views(vae: PyramidVAE, pool: SurfacePool, views: list[int], precision: str, batch: int = 64) -> dict[str, Tensor]:
+def encode_views(
+    vae: PyramidVAE, pool: SurfacePool, views: list[int], precision: str, batch: int = 64
+) -> dict[str, Tensor]:
     """Posteriors of every object in the given views, by bank: (objects, views, tokens, 2 * channels) float16.
 
     The last axis holds the mean, then the log variance.

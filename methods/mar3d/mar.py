@@ -78,7 +78,7 @@ class MaskedAutoregressive(nn.Module):
     MAR-LR). Latents in and out are standardised.
     """
 
-    EDGES = ("image_encoder.embed", "image_encoder.position", "embed_latent", "embed_low", "head.input", "head.output", "position", "null")
+    EDGES = ("image_encoder.embed", "embed_latent", "embed_low", "head.input", "head.output")
     """Input and output layers, which Muon leaves to AdamW."""
 
     def __init__(

@@ -20,13 +20,13 @@ from methods.contract import Failure, Mesh, PreparedData
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate, surface
 from methods.mar3d.latents import FILE as LATENTS
-from methods.mar3d.latents import LatentPool, Scaling, encode_views, load_vae, save_vae, statistics
+from methods.mar3d.latents import LatentPool, encode_views, load_vae, save_vae, statistics
 from methods.mar3d.mar import MaskedAutoregressive, build_mar
 from methods.mar3d.pyramid_vae import BANKS, PyramidVAE, build_vae
 from methods.mar3d.sampling import sample
 from methods.training.checkpoint import save_tensors
 from methods.training.loop import autocast, device_of, seeded, train
-from methods.training.pool import SurfacePool
+from methods.training.pool import SurfacePool, draw_views
 
 
 class Mar3D:
@@ -41,7 +41,9 @@ class Mar3D:
         if stage == "vae":
             fit_vae(self.params, data, out=out, seed=seed, device=device)
         else:
-            fit_mar(self.params, stage.removeprefix("mar_"), data, vae=upstream["vae"], out=out, seed=seed, device=device)
+            fit_mar(
+                self.params, stage.removeprefix("mar_"), data, vae=upstream["vae"], out=out, seed=seed, device=device
+            )
 
     def load(self, stages: Mapping[str, Path], device: str) -> Cascade:
         """The cascade; without `mar_hr` among the stages, the LR tokens are decoded."""
@@ -62,7 +64,7 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
     def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         b = training["batch"]
         objects = torch.randint(0, len(pool), (b,), generator=generator).to(device)
-        views = torch.randint(0, split.n_views, (b,), generator=generator).to(device)
+        views = draw_views(b, len(split.upright_views), split.n_views, vae["rotated_share"], generator).to(device)
         bank = "lr" if float(torch.rand((), generator=generator)) < vae["lr_share"] else "hr"
         batch = pool.batch(objects, views, volume=training["volume"], near=training["near"], generator=generator)
         noise = torch.randn((b, latent["tokens"][bank], latent["channels"]), generator=generator).to(device)
@@ -71,7 +73,14 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
         )
 
     train(
-        model, loss, name="vae", seed=seed, out=out, optimiser=params["optimiser"], training=training, edges=PyramidVAE.EDGES
+        model,
+        loss,
+        name="vae",
+        seed=seed,
+        out=out,
+        optimiser=params["optimiser"],
+        training=training,
+        edges=PyramidVAE.EDGES,
     )
     viou = {bank: reconstruction_viou(model, Split(data.folder, "val"), bank, device, precision) for bank in BANKS}
     views = list(range(split.n_views)) if latent["cache"] else split.upright_views[:1]
@@ -86,7 +95,9 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
 
 
 @torch.no_grad()
-def reconstruction_viou(vae: PyramidVAE, split: Split, bank: str, device: torch.device, precision: str) -> dict[str, float]:
+def reconstruction_viou(
+    vae: PyramidVAE, split: Split, bank: str, device: torch.device, precision: str
+) -> dict[str, float]:
     """Volume IoU of decoded posterior means over a split's first upright view, on its stored volume queries.
 
     Returns the mean over objects, its standard error, and n.
@@ -107,7 +118,14 @@ def reconstruction_viou(vae: PyramidVAE, split: Split, bank: str, device: torch.
 
 
 def fit_mar(
-    params: Mapping[str, Any], resolution: str, data: PreparedData, *, vae: Path, out: Path, seed: int, device: torch.device
+    params: Mapping[str, Any],
+    resolution: str,
+    data: PreparedData,
+    *,
+    vae: Path,
+    out: Path,
+    seed: int,
+    device: torch.device,
 ) -> None:
     """Train MAR-LR (`lr`) or MAR-HR (`hr`) on the frozen VAE's latents."""
     mar, stage = params["mar"], params[f"mar_{resolution}"]
@@ -117,19 +135,21 @@ def fit_mar(
     latents = LatentPool(vae, pool, device, training["precision"])
     model = seeded(lambda: build_mar(params, resolution), "mar", resolution, seed).to(device)
     diffusion = Diffusion(1000, device=device)
-    choices = torch.tensor(split.upright_views if mar["views"] == "upright" else range(split.n_views))
     augmentation = stage.get("augmentation")
 
     def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         b = training["batch"]
         objects = torch.randint(0, len(split), (b,), generator=generator)
-        views = choices[torch.randint(0, len(choices), (b,), generator=generator)]
+        views = draw_views(b, len(split.upright_views), split.n_views, mar["rotated_share"], generator)
         images = np.stack([split.image(int(i), int(v)) for i, v in zip(objects, views, strict=True)])
         objects, views = objects.to(device), views.to(device)
         low = None
         if resolution == "hr":
             # Condition augmentation: x' = t noise + (1 - t) x, one t a sample.
-            t = torch.rand((b, 1, 1), generator=generator) * (augmentation["high"] - augmentation["low"]) + augmentation["low"]
+            t = (
+                torch.rand((b, 1, 1), generator=generator) * (augmentation["high"] - augmentation["low"])
+                + augmentation["low"]
+            )
             low = latents.draw("lr", objects, views, generator)
             low = augment(low, t.to(device), torch.randn(low.shape, generator=generator).to(device))
         target = latents.draw(resolution, objects, views, generator)
@@ -206,13 +226,21 @@ class Cascade:
                 latents, bank = sample(self.hr, batch, low, rngs=rngs, params=sampling["hr"]), "hr"
         seconds = (time.monotonic() - start) / len(images)
         return decode_meshes(
-            self.vae, self.scaling.restore(bank, latents), self.params["extraction"], sampling["precision"], {"sample": seconds}
+            self.vae,
+            self.scaling.restore(bank, latents),
+            self.params["extraction"],
+            sampling["precision"],
+            {"sample": seconds},
         )
 
 
 @torch.no_grad()
 def decode_meshes(
-    vae: PyramidVAE, latents: Tensor, extraction: Mapping[str, Any], precision: str, seconds: Mapping[str, float] | None = None
+    vae: PyramidVAE,
+    latents: Tensor,
+    extraction: Mapping[str, Any],
+    precision: str,
+    seconds: Mapping[str, float] | None = None,
 ) -> list[Mesh | Failure]:
     """One mesh for each of the latents (b, tokens, channels), in the VAE's own units."""
     results: list[Mesh | Failure] = []

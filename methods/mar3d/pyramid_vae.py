@@ -22,6 +22,17 @@ from methods.layers.fourier import FourierFeatures
 BANKS = ("lr", "hr")
 
 
+ANCHOR_GAIN = 1.7
+ANCHORED_LOG_VARIANCE = -4.0
+
+
+def anchor_points(n: int) -> Tensor:
+    """n well-spread points (n, 3) in [-0.95, 0.95]^3: Roberts' R3 sequence, a multiple of the plastic ratio."""
+    ratio = 1.2207440846057596
+    steps = torch.tensor([ratio**-1, ratio**-2, ratio**-3], dtype=torch.float64)
+    return (((0.5 + torch.arange(1, n + 1)[:, None] * steps) % 1) * 1.9 - 0.95).float()
+
+
 @dataclass(frozen=True)
 class Posterior:
     """A diagonal Gaussian over latents; mean, log_variance: (b, tokens, channels) float32."""
@@ -62,12 +73,14 @@ class PyramidVAE(nn.Module):
         levels: Sequence[int],
         tokens: Mapping[str, int],
         channels: int,
+        anchored: bool = False,
     ) -> None:
         super().__init__()
         self.levels = tuple(levels)
         self.fourier = FourierFeatures(octaves)
         self.embed_points = nn.Linear(self.fourier.width + 3, width)
-        self.queries = nn.ParameterDict({bank: nn.Parameter(torch.randn(tokens[bank], width) * 0.02) for bank in BANKS})
+        banks = {bank: nn.Parameter(torch.randn(tokens[bank], width) * 0.02) for bank in BANKS}
+        self.queries = nn.ParameterDict(banks)
         self.cross = nn.ModuleList(CrossBlock(width, heads, mlp_ratio) for _ in self.levels)
         self.encoder = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(encoder_depth))
         self.norm_encoder = nn.LayerNorm(width)
@@ -78,6 +91,28 @@ class PyramidVAE(nn.Module):
         self.read = CrossBlock(width, heads, query_mlp_ratio)
         self.norm_read = nn.LayerNorm(width)
         self.to_logit = nn.Linear(width, 1)
+        if anchored:
+            self._anchor()
+
+    @torch.no_grad()
+    def _anchor(self) -> None:
+        """Start each query as the embedding of a place in the box, and each attention as a local one.
+
+        From a normal start all queries read the same average of the cloud, and it takes thousands of steps
+        until they part. Here query i starts at anchor i (a low-discrepancy sequence), and keys start equal to
+        queries, so that attention falls off with distance from the first step. The function space is the same.
+        """
+        for parameter in self.queries.values():
+            anchors = anchor_points(len(parameter))
+            features = torch.cat([self.fourier(anchors), torch.zeros_like(anchors)], -1)
+            parameter += self.embed_points(features)
+        for block in self.cross:
+            attention, width = block.attention, block.attention.query.weight.shape[0]
+            attention.query.weight.mul_(ANCHOR_GAIN)
+            attention.key_value.weight[:width] = attention.query.weight
+            attention.key_value.bias[:width] = attention.query.bias
+        # Little noise at first: with unit variance the latents would carry nothing and the decoder learn nothing.
+        self.to_posterior.bias.chunk(2)[1].fill_(ANCHORED_LOG_VARIANCE)
 
     def encode(self, points: Tensor, normals: Tensor, bank: str) -> Posterior:
         """points, normals: (b, n, 3), in random order, so that a prefix is a random subset. bank: lr or hr."""
@@ -107,7 +142,15 @@ class PyramidVAE(nn.Module):
         return self.to_logit(self.norm_read(x)).squeeze(-1).float()
 
     def loss(
-        self, points: Tensor, normals: Tensor, queries: Tensor, labels: Tensor, *, bank: str, kl_weight: float, noise: Tensor
+        self,
+        points: Tensor,
+        normals: Tensor,
+        queries: Tensor,
+        labels: Tensor,
+        *,
+        bank: str,
+        kl_weight: float,
+        noise: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """BCE with logits + kl_weight * KL, and the parts. queries: (b, q, 3); labels: (b, q); noise: as the latents."""
         posterior = self.encode(points, normals, bank)
@@ -118,5 +161,15 @@ class PyramidVAE(nn.Module):
 
 def build_vae(vae: Mapping[str, Any], latent: Mapping[str, Any]) -> PyramidVAE:
     """Build from the `vae` and `latent` sections of `config.yaml`."""
-    names = ("width", "heads", "encoder_depth", "decoder_depth", "octaves", "mlp_ratio", "query_mlp_ratio", "levels")
+    names = (
+        "width",
+        "heads",
+        "encoder_depth",
+        "decoder_depth",
+        "octaves",
+        "mlp_ratio",
+        "query_mlp_ratio",
+        "levels",
+        "anchored",
+    )
     return PyramidVAE(**{n: vae[n] for n in names}, tokens=latent["tokens"], channels=latent["channels"])

@@ -34,7 +34,9 @@ class DivergedError(RuntimeError):
 
 def device_of(name: str = "auto") -> torch.device:
     """`auto` is cuda where there is one, else cpu."""
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -110,9 +112,11 @@ def train(
                 for k, v in trained.items():
                     average[k].lerp_(v.detach(), 1 - decay)
             for k, v in {"loss": value, "grad_norm": norm, **parts}.items():
-                sums[k] = sums.get(k, 0.0) + float(v)
+                sums[k] = sums.get(k, 0.0) + float(v.detach())
             if not math.isfinite(sums["loss"]):
-                raise DivergedError(f"the loss of {name} became {sums['loss']} at step {step}; lower its learning rate.")
+                raise DivergedError(
+                    f"the loss of {name} became {sums['loss']} at step {step}; lower its learning rate."
+                )
             if (step + 1) % log_every == 0 or step + 1 == steps:
                 count = (step % log_every) + 1
                 means = {k: round(v / count, 6) for k, v in sums.items()}
@@ -136,5 +140,3 @@ def train(
             v.copy_(average[k])
     module.eval()
     return module
-
-

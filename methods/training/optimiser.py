@@ -37,7 +37,9 @@ def split_parameters(module: nn.Module, edges: Iterable[str]) -> tuple[list[nn.P
     return hidden, rest
 
 
-def build_optimisers(module: nn.Module, params: Mapping[str, Any], lr: float, edges: Iterable[str] = ()) -> list[torch.optim.Optimizer]:
+def build_optimisers(
+    module: nn.Module, params: Mapping[str, Any], lr: float, edges: Iterable[str] = ()
+) -> list[torch.optim.Optimizer]:
     """Optimisers for `module`; `lr` is the peak learning rate of Muon's or AdamW's main group.
 
     params: name, betas, eps, weight_decay, and for muon `adamw_lr` (peak rate of the rest).
@@ -50,7 +52,8 @@ def build_optimisers(module: nn.Module, params: Mapping[str, Any], lr: float, ed
     if params["name"] == "muon":
         optimisers: list[torch.optim.Optimizer] = []
         if hidden:
-            optimisers.append(torch.optim.Muon(hidden, lr=lr, weight_decay=params["weight_decay"], adjust_lr_fn="match_rms_adamw"))
+            decay = {"weight_decay": params["weight_decay"], "adjust_lr_fn": "match_rms_adamw"}
+            optimisers.append(torch.optim.Muon(hidden, lr=lr, **decay))
         if rest:
             optimisers.append(torch.optim.AdamW(rest, lr=params["adamw_lr"], weight_decay=0.0, **adamw))
         return optimisers

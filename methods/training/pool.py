@@ -30,6 +30,13 @@ class Surfaces:
     labels: Tensor
 
 
+def draw_views(n: int, upright: int, total: int, rotated_share: float, generator: torch.Generator) -> Tensor:
+    """`n` view numbers: a rotated one (upright … total - 1) with probability `rotated_share`, else an upright one."""
+    turned = torch.rand(n, generator=generator) < (rotated_share if total > upright else 0.0)
+    low = torch.randint(0, upright, (n,), generator=generator)
+    return torch.where(turned, torch.randint(upright, max(total, upright + 1), (n,), generator=generator), low)
+
+
 class SurfacePool:
     """Surface points, occupancy and view transforms of every object of a split, on one device."""
 
@@ -53,7 +60,9 @@ class SurfacePool:
         views = [[split.view(i, v) for v in range(split.n_views)] for i in range(n)]
 
         def table(name: str) -> Tensor:
-            return torch.tensor(np.array([[getattr(v, name) for v in row] for row in views]), dtype=torch.float32, device=device)
+            return torch.tensor(
+                np.array([[getattr(v, name) for v in row] for row in views]), dtype=torch.float32, device=device
+            )
 
         self.rotation, self.scale, self.offset = table("rotation"), table("scale"), table("offset")
 

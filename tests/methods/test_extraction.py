@@ -23,7 +23,9 @@ def test_coarse_to_fine_has_the_signs_of_dense():
         sheet = np.minimum(0.02 - np.abs(points[:, 1]), 0.7 - np.abs(points[:, [0, 2]]).max(1))
         return 60 * np.maximum(sheet, 0.3 - np.linalg.norm(points - 0.5, axis=1)).astype(np.float32)
 
-    dense = thin(nodes(np.stack(np.meshgrid(*[np.arange(65)] * 3, indexing="ij"), -1).reshape(-1, 3), 64)).reshape([65] * 3)
+    dense = thin(nodes(np.stack(np.meshgrid(*[np.arange(65)] * 3, indexing="ij"), -1).reshape(-1, 3), 64)).reshape(
+        [65] * 3
+    )
     calls = []
     found = evaluate(lambda p: (calls.append(len(p)), thin(p))[1], 64)
     assert ((found > 0) == (dense > 0)).all()

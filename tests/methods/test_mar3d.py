@@ -97,7 +97,9 @@ def test_guidance_of_one_is_the_conditional_model():
     model = small_mar()
     plain = draw(model, sampling(guidance=1.0))
     # constant guidance of (almost) 1 runs both branches; their combination must be the conditional one
-    torch.testing.assert_close(draw(model, sampling(guidance=1.0 + 1e-6, guidance_schedule="constant")), plain, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        draw(model, sampling(guidance=1.0 + 1e-6, guidance_schedule="constant")), plain, rtol=1e-3, atol=1e-3
+    )
     assert (draw(model, sampling(guidance=3.0)) - plain).abs().max() > 1e-2
 
 
@@ -143,7 +145,9 @@ def test_training_loss_reaches_every_parameter():
     g = torch.Generator().manual_seed(0)
     latents = torch.randn((4, model.tokens, model.channels), generator=g)
     low = torch.randn((4, model.low_tokens, model.channels), generator=g)
-    value, _ = model.loss(images(4), latents, low, generator=g, diffusion=Diffusion(1000), drop=0.5, mask=(0.5, 0.5), repeats=2)
+    value, _ = model.loss(
+        images(4), latents, low, generator=g, diffusion=Diffusion(1000), drop=0.5, mask=(0.5, 0.5), repeats=2
+    )
     value.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
     assert not without
