@@ -152,7 +152,7 @@ class PyramidVAE(nn.Module):
         kl_weight: float,
         noise: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """BCE with logits + kl_weight * KL, and the parts. queries: (b, q, 3); labels: (b, q); noise: as the latents."""
+        """BCE + kl_weight * KL, and the parts. queries: (b, q, 3); labels: (b, q); noise: as the latents."""
         posterior = self.encode(points, normals, bank)
         logits = self.occupancy(self.decode(posterior.sample(noise)), queries)
         bce, kl = F.binary_cross_entropy_with_logits(logits, labels), posterior.kl()

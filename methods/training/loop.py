@@ -67,7 +67,8 @@ def train(
 ) -> nn.Module:
     """Train `module` in place and return it holding its moving average.
 
-    training: steps, lr, precision. optimiser: see `build_optimisers`, plus warmup, floor, clip, ema. Raises DivergedError on a non-finite loss.
+    training: steps, lr, precision. optimiser: see `build_optimisers`, plus warmup, floor, clip, ema.
+    Raises DivergedError on a non-finite loss.
     """
     steps, resume = training["steps"], out / "resume"
     device = next(module.parameters()).device

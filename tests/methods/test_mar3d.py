@@ -1,5 +1,7 @@
 """MAR-3D: sizes of the paper, schedules, masks, guidance, the pyramid's sum, gradients that must not flow."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -63,7 +65,7 @@ def test_cosine_schedule_by_hand(tokens, steps, first, last):
 @given(st.integers(1, 300), st.integers(1, 80), st.sampled_from(["cosine", "uniform"]))
 def test_every_step_reveals_and_all_are_revealed(tokens, steps, schedule):
     left = [tokens, *masked_after(tokens, steps, schedule)]
-    assert left[-1] == 0 and all(a > b for a, b in zip(left, left[1:], strict=False))
+    assert left[-1] == 0 and all(a > b for a, b in itertools.pairwise(left))
     assert len(left) == min(steps, tokens) + 1
 
 
