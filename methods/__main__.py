@@ -6,6 +6,8 @@
         --prepared runs/procedural/cpu/prepared --runs runs
     python -m methods generate --method mar3d --variant full --scale cpu --dataset procedural --seed 0 \\
         --prepared runs/procedural/cpu/prepared --runs runs
+    python -m methods preview --prepared runs/procedural/cpu/prepared-… --out sheet.png \\
+        --generated runs/procedural/cpu/generated/mar3d/full/seed0
 
 `fit` and `generate` resume where they were killed. `list` and `show` read YAML only.
 """
@@ -26,12 +28,18 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m methods", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="command", required=True, metavar="list|show|fit|generate")
+    commands = main.add_subparsers(dest="command", required=True, metavar="list|show|fit|generate|preview")
     commands.add_parser("list", help="what methods there are")
     show = commands.add_parser("show", help="the resolved params and stage keys of a method")
     show.add_argument("method")
     show.add_argument("--variant", help="the first one if not given")
     show.add_argument("--scale", default="cpu", help=", ".join(SCALES))
+    preview = commands.add_parser("preview", help="a contact sheet: condition image, generated meshes, ground truth")
+    preview.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
+    preview.add_argument("--generated", type=Path, required=True, nargs="+", help="folders that hold generate.jsonl")
+    preview.add_argument("--out", type=Path, required=True, help="PNG to write")
+    preview.add_argument("--objects", type=int, default=12)
+    preview.add_argument("--size", type=int, default=128, help="pixels of a tile")
     for name, text in (("fit", "train one stage"), ("generate", "make one mesh for every evaluation view")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--method", required=True)
@@ -94,6 +102,11 @@ def main() -> None:
         return list_methods()
     if args.command == "show":
         return show_method(args.method, args.variant, args.scale)
+    if args.command == "preview":
+        from methods.preview import contact_sheet
+
+        count = contact_sheet(args.prepared, args.generated, args.out, objects=args.objects, size=args.size)
+        return print(f"{args.out}: {count} objects")
     plan = resolve(args.method, args.variant, args.scale)
     threads = set_threads(args.threads)
 
