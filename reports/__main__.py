@@ -4,6 +4,10 @@
         --rows runs/procedural/cpu/rows/v1/*/*/seed0.parquet --out reports/table2.csv
 
 writes `table2.csv`, `table2.md` and `table2_by_category.csv` beside each other.
+
+    python -m reports record --table reports/table2.csv --out reports/recorded/mine
+
+copies them, with the rows and one manifest of the run, to a folder worth committing.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m reports", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="command", required=True, metavar="table2")
+    commands = main.add_subparsers(dest="command", required=True, metavar="table2|record")
     table2 = commands.add_parser("table2", help="the ablations of MAR-3D beside the paper's numbers")
     table2.add_argument("--rows", nargs="+", type=Path, required=True, help="Parquet files of rows")
     table2.add_argument("--settings", nargs="+", required=True, help="method/variant; compared with the first one")
@@ -27,12 +31,21 @@ def parser() -> argparse.ArgumentParser:
     table2.add_argument("--protocol", default="v1")
     table2.add_argument("--held-out", help="the category that no training object has")
     table2.add_argument("--out", type=Path, default=Path("reports/table2.csv"))
+    record = commands.add_parser("record", help="keep a table with its rows and a manifest of its run")
+    record.add_argument("--table", type=Path, default=Path("reports/table2.csv"))
+    record.add_argument("--runs", type=Path, default=Path("runs"))
+    record.add_argument("--out", type=Path, required=True, help="folder")
     return main
 
 
 def main() -> None:
     """Run one command."""
     args = parser().parse_args()
+    if args.command == "record":
+        from reports.record import record
+
+        print(f"{args.out}: {', '.join(record(args.table, args.runs, args.out))}")
+        return
     from evaluation import protocol as protocols
     from reports import markdown, published, rows, settings, table2
 

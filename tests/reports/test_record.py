@@ -1,0 +1,64 @@
+"""A recorded run: the table as it was, its rows, and one manifest in which what all jobs share is said once."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from core.errors import UserError
+from reports.record import record
+from tests.reports.conftest import make_rows
+
+
+VALUES = [0.5, 0.6, 0.7]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A runs/ folder with one stage used by two variants, and its table."""
+    place = tmp_path / "runs" / "procedural" / "smoke"
+    shared = {"git": {"commit": "abc", "dirty": False}, "python": "3.11", "dataset": "procedural", "scale": "smoke"}
+    job = {**shared, "status": "ok", "seed": 0, "seconds": 10.0, "resumes": 0}
+
+    def write(folder, value):
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(json.dumps(value))
+
+    write(
+        place / "stages" / "mar3d.vae-1" / "seed0",
+        {**job, "val_viou": {"hr": {"mean": 0.8}}, "device": {"kind": "cpu"}},
+    )
+    for variant in ("full", "no_mar_hr"):
+        write(
+            place / "generated" / "mar3d" / variant / "seed0", {**job, "stages": {"vae": "mar3d.vae-1"}, "objects": 8}
+        )
+        rows = place / "rows" / "v1" / "mar3d" / variant / "seed0.parquet"
+        rows.parent.mkdir(parents=True)
+        make_rows("mar3d", variant, fscore=VALUES).to_parquet(rows)
+    table = tmp_path / "reports" / "table2.csv"
+    table.parent.mkdir()
+    context = {"dataset": "procedural", "scale": "smoke", "protocol": "v1"}
+    names = [{"method": "mar3d", "variant": variant, **context} for variant in ("full", "no_mar_hr")]
+    pd.DataFrame(names).to_csv(table, index=False)
+    return tmp_path
+
+
+def test_a_stage_that_two_variants_share_is_counted_once(run):
+    record(run / "reports" / "table2.csv", run / "runs", run / "kept")
+    manifest = json.loads((run / "kept" / "manifest.json").read_text())
+    assert manifest["git"]["commit"] == "abc" and manifest["job_seconds"] == 30.0
+    assert manifest["stages"]["mar3d.vae-1/seed0"]["val_viou"]["hr"]["mean"] == 0.8
+    assert set(manifest["generated"]) == {"mar3d/full/seed0", "mar3d/no_mar_hr/seed0"}
+    assert all("git" not in job for job in manifest["generated"].values())
+
+
+def test_table_and_rows_are_kept(run):
+    names = record(run / "reports" / "table2.csv", run / "runs", run / "kept")
+    assert names == ["table2.csv", "rows.csv", "manifest.json"]
+    assert (run / "kept" / "table2.csv").read_bytes() == (run / "reports" / "table2.csv").read_bytes()
+    assert len(pd.read_csv(run / "kept" / "rows.csv")) == 2 * len(VALUES)
+
+
+def test_no_table_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="make it first"):
+        record(tmp_path / "table2.csv", tmp_path, tmp_path / "out")
