@@ -9,7 +9,6 @@ from core.errors import UserError
 from reports.record import record
 from tests.reports.conftest import make_rows
 
-
 VALUES = [0.5, 0.6, 0.7]
 
 
