@@ -17,6 +17,8 @@ from data.store import PreparedObject, encode_mesh
 from data.views import fit_view, plan_views
 from data.watertight import make_solid
 
+LEAST_FACES = 4  # what a closed surface needs, and the evaluation asks of a ground truth
+
 
 def prepare_object(
     spec: ObjectSpec, source: Mapping[str, Any], params: Mapping[str, Any], *, dataset: str
@@ -56,8 +58,10 @@ def prepare_object(
             pictures["depth"].append(encode_depth(picture.depth))
 
     stored_vertices, stored_faces = encode_mesh(*decimated(vertices, raw.faces, params["faces"]))
-    if not len(stored_faces):
-        raise BadMesh("nothing is left of it at 16 bits per coordinate")
+    corners = stored_vertices.astype(np.int64)[stored_faces]
+    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).astype(float), axis=1)
+    if np.count_nonzero(areas) < LEAST_FACES:
+        raise BadMesh(f"fewer than {LEAST_FACES} faces with an area are left of it at 16 bits per coordinate")
     about = {
         "object": spec.object,
         "category": spec.category,

@@ -26,7 +26,6 @@ from data.views import View
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")
-PICTURES = ("image", "normal", "depth")
 
 
 @dataclass(frozen=True)

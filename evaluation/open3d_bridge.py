@@ -6,7 +6,6 @@ Only alignment needs it. Without it `Tree` falls back on SciPy, which is slower 
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -25,10 +24,7 @@ def load() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "open3d":
             raise
-        raise UserError(
-            f"alignment needs Open3D: pip install open3d (Python 3.13 has no build of it, this is "
-            f"{sys.version_info.major}.{sys.version_info.minor}), or choose a protocol without alignment"
-        ) from error
+        raise UserError("alignment needs Open3D: pip install open3d, or choose a protocol without alignment") from error
     except (ImportError, OSError) as error:
         if "libusb" in str(error):
             raise UserError("Open3D needs a system library: apt-get install libusb-1.0-0") from error

@@ -23,8 +23,8 @@ from core.identity import ROOT, params_key, source_hash
 
 FILE = "manifest.json"
 ROOMS = ("core", "data", "methods", "evaluation", "reports")
-PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-image", "safetensors", "trimesh", "embreex", "Pillow")
-_NOT_RESULTS = (FILE, "fit.jsonl", "progress.json")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "safetensors", "trimesh", "embreex", "Pillow")
+_NOT_RESULTS = (FILE, "fit.jsonl", "progress.json", "measured.json", "done.json")
 
 
 def git_state() -> dict[str, Any]:
@@ -98,11 +98,13 @@ def environment(device: str, threads: int) -> dict[str, Any]:
 
 
 def data_hash(folder: Path, *splits: str) -> str:
-    """Hash of the prepared shards' names, sizes and headers (objects and params), which is cheap at any scale."""
-    from data.store import read_header, shard_paths
+    """Hash of the prepared shards' bytes: that of the folder's manifest where it has one, else of the splits' files."""
+    if (folder / FILE).exists():
+        return read_json(folder / FILE)["data_hash"]
+    from data.store import shard_paths
 
     shards = [(split, path) for split in splits for path in shard_paths(folder, split)]
-    return params_key([[split, path.name, path.stat().st_size, read_header(path)] for split, path in shards])
+    return params_key([[split, path.name, _sha256(path)] for split, path in shards])
 
 
 def result_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,11 @@ from methods import manifest
 from methods.contract import Method, PreparedData
 from methods.registry import MethodSpec, Plan, fitting_variant, method_sources, resolve, stage_folder
 
+MEASURED = "measured.json"
+"""What a method itself has measured of a stage, merged into the manifest."""
+DONE = "done.json"
+"""The manifest once more, under a name that no workflow knows and deletes."""
+
 _MACHINE_FAULTS = (errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EDQUOT, errno.EROFS)
 
 
@@ -86,6 +91,8 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         "packages": params_key(manifest.package_versions()),
         "upstream": {need: params_key(record.get("files", {})) for need, record in upstream_manifests.items()},
     }
+    if _restored(out, identity):
+        return out
     starts = _start(out, identity)
     begin, failure = time.monotonic(), None
     try:
@@ -98,7 +105,7 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
     except MethodError as error:
         failure = str(error)
         print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
-    left = read_json(out / manifest.FILE) if (out / manifest.FILE).exists() else {}  # what the method adds itself
+    measured = read_json(out / MEASURED) if (out / MEASURED).exists() else {}
     record = {
         "status": "failed" if failure else "ok",
         "reason": failure,
@@ -116,13 +123,33 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
         **manifest.environment(manifest.pick_device(), threads),
+        **measured,
         "files": {} if failure else manifest.result_files(out),
     }
-    write_json(out / manifest.FILE, {**record, **{key: value for key, value in left.items() if key not in record}})
+    write_json(out / DONE, record)
+    write_json(out / manifest.FILE, record)
     if not failure:
         (out / "progress.json").unlink(missing_ok=True)
         shutil.rmtree(out / "resume", ignore_errors=True)
     return out
+
+
+def _restored(out: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether the folder holds this very stage, finished; then its manifest is written again.
+
+    A workflow that was killed deletes the outputs of jobs it did not see end, the manifest among them; a job
+    that outlived it has still done its work.
+    """
+    if not (out / DONE).exists():
+        return False
+    record = read_json(out / DONE)
+    whole = (
+        record["status"] == "ok" and record["identity"] == identity and record["files"] == manifest.result_files(out)
+    )
+    if whole:
+        print(f"{out}: finished before; keeping it", file=sys.stderr)
+        write_json(out / manifest.FILE, record)
+    return whole
 
 
 def _start(out: Path, identity: Mapping[str, Any]) -> int:

@@ -19,7 +19,7 @@ from reports import rows
 
 SHARED = ("git", "source", "python", "packages")
 """What is the same for every job of a run, and is said once if so."""
-PER_JOB = ("status", "reason", "key", "seed", "seconds", "peak_memory_mb", "resumes", "device", "threads")
+PER_JOB = ("status", "reason", "key", "seed", "seconds", "peak_memory_mb", "resumes", "device", "dtype", "threads")
 
 
 def record(table: Path, runs: Path, out: Path) -> list[str]:
@@ -63,9 +63,11 @@ def manifest(place: Path, names: list[str]) -> dict[str, Any]:
     def about(job: Mapping[str, Any], *more: str) -> dict[str, Any]:
         return {key: job[key] for key in (*PER_JOB, *SHARED, *more) if key in job and key not in shared}
 
+    data = sorted({job["identity"]["data"] for job in jobs if "identity" in job})
     return {
         "dataset": jobs[0]["dataset"],
         "scale": jobs[0]["scale"],
+        "data_hash": data,
         **shared,
         "job_seconds": round(sum(job["seconds"] for job in jobs), 1),
         "stages": {name: about(job, "val_viou", "posterior_noise", "params", "files") for name, job in stages.items()},

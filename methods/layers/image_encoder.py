@@ -1,7 +1,7 @@
 """Image encoders behind one small interface.
 
-An encoder is a module with `tokens` (how many it returns), `width` (of each), `trainable` (whether it is
-trained with the generator), and `forward(images (b, h, w, 4) uint8) -> (b, tokens, width)`.
+An encoder is a module with `tokens` (how many it returns), `width` (of each) and
+`forward(images (b, h, w, 4) uint8) -> (b, tokens, width)`.
 `scratch` is a small ViT trained with the generator and needs no weights. Frozen pretrained encoders
 (CLIP, DINOv2) register under their own name in `ENCODERS`.
 """
@@ -28,12 +28,10 @@ def on_white(images: Tensor) -> Tensor:
 class ScratchEncoder(nn.Module):
     """A small ViT with learned positions, trained from scratch with the generator."""
 
-    trainable = True
-
     def __init__(self, *, image_size: int, patch: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
         if image_size % patch:
-            raise UserError(f"image_encoder.patch must divide image_size; got {patch} and {image_size}.")
+            raise UserError(f"image_encoder.scratch.patch is {patch}; it must divide the image size, {image_size}.")
         self.image_size, self.tokens, self.width = image_size, (image_size // patch) ** 2, width
         self.embed = nn.Conv2d(3, width, patch, stride=patch)
         self.position = nn.Parameter(torch.randn(1, self.tokens, width) * 0.02)
@@ -55,12 +53,12 @@ class ScratchEncoder(nn.Module):
 ENCODERS: dict[str, type[nn.Module]] = {"scratch": ScratchEncoder}
 
 
-def build_image_encoder(params: Mapping[str, Any]) -> nn.Module:
-    """Build the encoder that `params["name"]` names from the parameters of the same name.
+def build_image_encoder(params: Mapping[str, Any], image_size: int) -> nn.Module:
+    """Build the encoder that `params["name"]` names, for `image_size` pixels, from the parameters of its name.
 
     `{"name": "scratch", "scratch": {"patch": 8, …}}`.
     """
     name = params["name"]
     if name not in ENCODERS:
         raise UserError(f"image_encoder.name is {name!r}; this build knows: {', '.join(sorted(ENCODERS))}.")
-    return ENCODERS[name](**params[name])
+    return ENCODERS[name](image_size=image_size, **params[name])

@@ -64,11 +64,11 @@ class DiffusionHead(nn.Module):
         return self.output(self.norm(x) * (1 + scale) + shift)
 
 
-def mask_ratio(generator: torch.Generator, low: float, high: float) -> float:
-    """One draw from a normal of mean `high` and deviation 0.25 truncated to [low, high] (2D MAR's choice)."""
-    lowest = torch.special.ndtr(torch.tensor((low - high) / 0.25, dtype=torch.float64))
+def mask_ratio(generator: torch.Generator, low: float, high: float, deviation: float = 0.25) -> float:
+    """One draw from a normal of mean `high` and this deviation, truncated to [low, high] (2D MAR's choice)."""
+    lowest = torch.special.ndtr(torch.tensor((low - high) / deviation, dtype=torch.float64))
     quantile = lowest + (0.5 - lowest) * torch.rand((), generator=generator, dtype=torch.float64)
-    return min(high, max(low, high + 0.25 * float(torch.special.ndtri(quantile))))
+    return min(high, max(low, high + deviation * float(torch.special.ndtri(quantile))))
 
 
 class MaskedAutoregressive(nn.Module):
@@ -95,11 +95,14 @@ class MaskedAutoregressive(nn.Module):
         dropout: float,
         head_width: int,
         head_depth: int,
+        noise_steps: int,
         image_encoder: Mapping[str, Any],
+        image_size: int,
     ) -> None:
         super().__init__()
         self.tokens, self.channels, self.low_tokens = tokens, channels, low_tokens
-        self.image_encoder = build_image_encoder(image_encoder)
+        self.noise_steps = noise_steps
+        self.image_encoder = build_image_encoder(image_encoder, image_size)
         buffer = self.image_encoder.tokens + low_tokens
         self.embed_image = nn.Linear(self.image_encoder.width, width)
         self.null_image = nn.Parameter(torch.randn(1, self.image_encoder.tokens, width) * 0.02)
@@ -157,7 +160,7 @@ class MaskedAutoregressive(nn.Module):
         generator: torch.Generator,
         diffusion: Diffusion,
         drop: float,
-        mask: tuple[float, float],
+        mask: Mapping[str, float],
         repeats: int,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Diffusion loss averaged over the masked tokens, each repeated with independent t and noise.
@@ -165,7 +168,7 @@ class MaskedAutoregressive(nn.Module):
         latents: (b, tokens, channels), detached; low: (b, low_tokens, channels) already noised, or None.
         """
         b, device = len(latents), latents.device
-        masked = max(1, math.ceil(self.tokens * mask_ratio(generator, *mask)))
+        masked = max(1, math.ceil(self.tokens * mask_ratio(generator, **mask)))
         order = torch.rand((b, self.tokens), generator=generator).argsort(1).to(device)
         keep = (torch.rand(b, generator=generator) >= drop).to(device)
         z = self.predict(self.buffer(self.condition(images, keep), low), latents, order[:, masked:])
@@ -179,14 +182,16 @@ class MaskedAutoregressive(nn.Module):
         return value, {}
 
 
-def build_mar(params: Mapping[str, Any], resolution: str) -> MaskedAutoregressive:
-    """Build MAR-LR (`lr`) or MAR-HR (`hr`) from the resolved parameters of `config.yaml`."""
+def build_mar(params: Mapping[str, Any], bank: str, image_size: int) -> MaskedAutoregressive:
+    """Build MAR-LR (bank `lr`) or MAR-HR (`hr`) from the resolved parameters of `config.yaml`; image_size in pixels."""
     mar, tokens = params["mar"], params["latent"]["tokens"]
     names = ("width", "encoder_depth", "decoder_depth", "heads", "mlp_ratio", "dropout", "head_width", "head_depth")
+    names += ("noise_steps",)
     return MaskedAutoregressive(
-        tokens=tokens[resolution],
+        tokens=tokens[bank],
         channels=params["latent"]["channels"],
-        low_tokens=tokens["lr"] if resolution == "hr" else 0,
+        low_tokens=tokens["lr"] if bank == "hr" else 0,
         image_encoder=params["image_encoder"],
+        image_size=image_size,
         **{n: mar[n] for n in names},
     )

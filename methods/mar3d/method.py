@@ -91,7 +91,7 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
     scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
     save_vae(out / "weights.safetensors", model, scaling, {"vae": vae, "latent": latent})
     noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
-    write_json(out / "manifest.json", {"val_viou": viou, "posterior_noise": noise})
+    write_json(out / "measured.json", {"dtype": precision, "val_viou": viou, "posterior_noise": noise})
 
 
 @torch.no_grad()
@@ -119,7 +119,7 @@ def reconstruction_viou(
 
 def fit_mar(
     params: Mapping[str, Any],
-    resolution: str,
+    bank: str,
     data: PreparedData,
     *,
     vae: Path,
@@ -128,13 +128,13 @@ def fit_mar(
     device: torch.device,
 ) -> None:
     """Train MAR-LR (`lr`) or MAR-HR (`hr`) on the frozen VAE's latents."""
-    mar, stage = params["mar"], params[f"mar_{resolution}"]
+    mar, stage = params["mar"], params[f"mar_{bank}"]
     training = stage["training"]
     split = Split(data.folder, "train")
     pool = None if (vae / LATENTS).exists() else SurfacePool(split, device, occupancy=False)
     latents = LatentPool(vae, pool, device, training["precision"])
-    model = seeded(lambda: build_mar(params, resolution), "mar", resolution, seed).to(device)
-    diffusion = Diffusion(1000, device=device)
+    model = seeded(lambda: build_mar(params, bank, split.image_size), "mar", bank, seed).to(device)
+    diffusion = Diffusion(model.noise_steps, device=device)
     augmentation = stage.get("augmentation")
 
     def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -144,7 +144,7 @@ def fit_mar(
         images = np.stack([split.image(int(i), int(v)) for i, v in zip(objects, views, strict=True)])
         objects, views = objects.to(device), views.to(device)
         low = None
-        if resolution == "hr":
+        if bank == "hr":
             # Condition augmentation: x' = t noise + (1 - t) x, one t a sample.
             t = (
                 torch.rand((b, 1, 1), generator=generator) * (augmentation["high"] - augmentation["low"])
@@ -152,7 +152,7 @@ def fit_mar(
             )
             low = latents.draw("lr", objects, views, generator)
             low = augment(low, t.to(device), torch.randn(low.shape, generator=generator).to(device))
-        target = latents.draw(resolution, objects, views, generator)
+        target = latents.draw(bank, objects, views, generator)
         return model.loss(
             torch.from_numpy(images).to(device),
             target,
@@ -160,14 +160,14 @@ def fit_mar(
             generator=generator,
             diffusion=diffusion,
             drop=mar["condition_drop"],
-            mask=(mar["mask"]["low"], mar["mask"]["high"]),
+            mask=mar["mask"],
             repeats=mar["diffusion_repeats"],
         )
 
     train(
         model,
         loss,
-        name=f"mar_{resolution}",
+        name=f"mar_{bank}",
         seed=seed,
         out=out,
         optimiser=params["optimiser"],
@@ -175,7 +175,12 @@ def fit_mar(
         edges=MaskedAutoregressive.EDGES,
     )
     used = {"mar": mar, "latent": params["latent"], "image_encoder": params["image_encoder"]}
-    save_tensors(out / "weights.safetensors", model.state_dict(), {"params": json.dumps(used)})
+    save_tensors(
+        out / "weights.safetensors",
+        model.state_dict(),
+        {"params": json.dumps(used), "image_size": json.dumps(split.image_size)},
+    )
+    write_json(out / "measured.json", {"dtype": training["precision"]})
 
 
 def augment(low: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
@@ -186,12 +191,12 @@ def augment(low: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
 # ---------------------------------------------------------------- generation
 
 
-def load_mar(stage: Path, resolution: str, device: torch.device) -> MaskedAutoregressive:
+def load_mar(stage: Path, bank: str, device: torch.device) -> MaskedAutoregressive:
     """A fitted MAR-LR or MAR-HR."""
     path = stage / "weights.safetensors"
     with safe_open(path, framework="pt") as file:
-        params = json.loads(file.metadata()["params"])
-    model = build_mar(params, resolution).to(device)
+        header = {key: json.loads(value) for key, value in file.metadata().items()}
+    model = build_mar(header["params"], bank, header["image_size"]).to(device)
     model.load_state_dict(load_file(path, device=str(device)))
     return model.eval().requires_grad_(False)
 
@@ -254,7 +259,7 @@ def decode_meshes(
             with autocast(latents.device, precision):
                 return torch.cat([vae.occupancy(keys, c[None].to(latents.device))[0].cpu() for c in chunks]).numpy()
 
-        values = evaluate(field, extraction["cells"])
+        values = evaluate(field, **{key: value for key, value in extraction.items() if key != "chunk"})
         decoded = time.monotonic()
         found = surface(values)
         if found is None:

@@ -22,10 +22,6 @@ from methods.layers.fourier import FourierFeatures
 BANKS = ("lr", "hr")
 
 
-ANCHOR_GAIN = 1.7
-ANCHORED_LOG_VARIANCE = -4.0
-
-
 def anchor_points(n: int) -> Tensor:
     """n well-spread points (n, 3) in [-0.95, 0.95]^3: Roberts' R3 sequence, a multiple of the plastic ratio."""
     ratio = 1.2207440846057596
@@ -73,7 +69,9 @@ class PyramidVAE(nn.Module):
         levels: Sequence[int],
         tokens: Mapping[str, int],
         channels: int,
-        anchored: bool = False,
+        anchored: bool,
+        anchor_gain: float,
+        anchor_log_variance: float,
     ) -> None:
         super().__init__()
         self.levels = tuple(levels)
@@ -92,10 +90,10 @@ class PyramidVAE(nn.Module):
         self.norm_read = nn.LayerNorm(width)
         self.to_logit = nn.Linear(width, 1)
         if anchored:
-            self._anchor()
+            self._anchor(anchor_gain, anchor_log_variance)
 
     @torch.no_grad()
-    def _anchor(self) -> None:
+    def _anchor(self, gain: float, log_variance: float) -> None:
         """Start each query as the embedding of a place in the box, and each attention as a local one.
 
         From a normal start all queries read the same average of the cloud, and it takes thousands of steps
@@ -108,11 +106,11 @@ class PyramidVAE(nn.Module):
             parameter += self.embed_points(features)
         for block in self.cross:
             attention, width = block.attention, block.attention.query.weight.shape[0]
-            attention.query.weight.mul_(ANCHOR_GAIN)
+            attention.query.weight.mul_(gain)
             attention.key_value.weight[:width] = attention.query.weight
             attention.key_value.bias[:width] = attention.query.bias
         # Little noise at first: with unit variance the latents would carry nothing and the decoder learn nothing.
-        self.to_posterior.bias.chunk(2)[1].fill_(ANCHORED_LOG_VARIANCE)
+        self.to_posterior.bias.chunk(2)[1].fill_(log_variance)
 
     def encode(self, points: Tensor, normals: Tensor, bank: str) -> Posterior:
         """points, normals: (b, n, 3), in random order, so that a prefix is a random subset. bank: lr or hr."""
@@ -161,15 +159,6 @@ class PyramidVAE(nn.Module):
 
 def build_vae(vae: Mapping[str, Any], latent: Mapping[str, Any]) -> PyramidVAE:
     """Build from the `vae` and `latent` sections of `config.yaml`."""
-    names = (
-        "width",
-        "heads",
-        "encoder_depth",
-        "decoder_depth",
-        "octaves",
-        "mlp_ratio",
-        "query_mlp_ratio",
-        "levels",
-        "anchored",
-    )
-    return PyramidVAE(**{n: vae[n] for n in names}, tokens=latent["tokens"], channels=latent["channels"])
+    names = ("width", "heads", "encoder_depth", "decoder_depth", "octaves", "mlp_ratio", "query_mlp_ratio", "levels")
+    anchors = ("anchored", "anchor_gain", "anchor_log_variance")
+    return PyramidVAE(**{n: vae[n] for n in names + anchors}, tokens=latent["tokens"], channels=latent["channels"])

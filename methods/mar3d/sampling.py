@@ -68,7 +68,7 @@ def sample(
     """
     b, tokens, device = len(images), model.tokens, images.device
     rows = torch.arange(b, device=device)[:, None]
-    diffusion = Diffusion(1000, params["diffusion_steps"], device)
+    diffusion = Diffusion(model.noise_steps, params["diffusion_steps"], device)
     order = torch.from_numpy(np.stack([rng.permutation(tokens) for rng in rngs])).to(device)
     guided = params["guidance"] != 1.0
     buffer = model.buffer(model.condition(images, torch.ones(b, dtype=torch.bool, device=device)), low)

@@ -64,7 +64,7 @@ class MeanShape:
         """Average the training shapes; takes seconds to minutes, so a killed run starts over."""
         params = self.params["mean"]
         split = Split(data.folder, "train")
-        rng = numpy_rng(data.dataset, data.scale, "mean_shape", seed)
+        rng = numpy_rng(data.dataset, data.scale, "mean_shape")
         objects = np.sort(rng.permutation(len(split))[: params["objects"]]).tolist()
         values, volume = mean_occupancy(split, objects, params["resolution"], params["smoothing"])
         mesh = surface(values - level_of_volume(values, volume))

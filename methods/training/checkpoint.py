@@ -19,11 +19,6 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors written by `save_tensors`."""
-    return load_file(path)
-
-
 def save_state(
     folder: Path,
     *,

@@ -127,7 +127,7 @@ def fresh():
 
 def test_without_open3d_one_line_says_what_to_install(monkeypatch, fresh, chiral, still):
     monkeypatch.setitem(sys.modules, "open3d", None)
-    with pytest.raises(UserError, match=r"pip install open3d .*3\.13 has no build"):
+    with pytest.raises(UserError, match="pip install open3d, or choose"):
         score(chiral, chiral, still)
 
 

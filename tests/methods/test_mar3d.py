@@ -1,4 +1,4 @@
-"""MAR-3D: sizes of the paper, schedules, masks, guidance, the pyramid's sum, gradients that must not flow."""
+"""MAR-3D: sizes of the paper, schedules, masks, guidance, the pyramid's sum, its start."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from methods.layers.diffusion import Diffusion
 from methods.mar3d.mar import MaskedAutoregressive, build_mar, mask_ratio
 from methods.mar3d.method import augment
-from methods.mar3d.pyramid_vae import build_vae
+from methods.mar3d.pyramid_vae import anchor_points, build_vae
 from methods.mar3d.sampling import guidance, masked_after, sample
 from methods.registry import resolve
 
@@ -20,10 +20,10 @@ def count(module) -> float:
     return sum(p.numel() for p in module.parameters()) / 1e6
 
 
-def small_mar(resolution="lr", **changes) -> MaskedAutoregressive:
+def small_mar(bank="lr") -> MaskedAutoregressive:
     params = resolve("mar3d", "full", "smoke").params
     torch.manual_seed(0)
-    model = build_mar(params, resolution).eval()
+    model = build_mar(params, bank, 32).eval()
     for parameter in model.head.parameters():  # leave the zero initialisation, or every test of z is vacuous
         torch.nn.init.normal_(parameter, std=0.2)
     return model
@@ -36,7 +36,7 @@ def images(b=3):
 def test_parameter_counts_at_paper_scale():
     params = resolve("mar3d", "full", "paper").params
     with torch.device("meta"):
-        mar, vae = build_mar(params, "lr"), build_vae(params["vae"], params["latent"])
+        mar, vae = build_mar(params, "lr", 512), build_vae(params["vae"], params["latent"])
     assert round(count(mar.encoder), 1) == 201.5
     assert round(count(mar.decoder), 1) == 201.5
     assert round(count(mar.head), 1) == 36.2
@@ -148,7 +148,14 @@ def test_training_loss_reaches_every_parameter():
     latents = torch.randn((4, model.tokens, model.channels), generator=g)
     low = torch.randn((4, model.low_tokens, model.channels), generator=g)
     value, _ = model.loss(
-        images(4), latents, low, generator=g, diffusion=Diffusion(1000), drop=0.5, mask=(0.5, 0.5), repeats=2
+        images(4),
+        latents,
+        low,
+        generator=g,
+        diffusion=Diffusion(1000),
+        drop=0.5,
+        mask={"low": 0.5, "high": 0.5},
+        repeats=2,
     )
     value.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
@@ -205,3 +212,26 @@ def test_decoder_does_not_depend_on_the_order_of_latents_or_on_other_queries():
     permuted = vae.occupancy(vae.decode(latents[:, torch.randperm(16, generator=g)]), points)
     torch.testing.assert_close(permuted, logits, atol=1e-4, rtol=0)
     torch.testing.assert_close(vae.occupancy(vae.decode(latents), points[:, :7]), logits[:, :7])
+
+
+def test_anchored_queries_attend_near_their_anchors():
+    params = resolve("mar3d", "full", "cpu").params
+    torch.manual_seed(0)
+    vae = build_vae(params["vae"], params["latent"]).eval()
+    anchors = anchor_points(64)
+    points = torch.rand((1, 512, 3), generator=torch.Generator().manual_seed(1)) * 1.9 - 0.95
+    with torch.no_grad():
+        block, attention = vae.cross[0], vae.cross[0].attention
+        features = vae.embed_points(torch.cat([vae.fourier(points), torch.zeros_like(points)], -1))
+        keys, _ = block.keys(features)
+        queries = attention.query(block.norm_query(vae.queries["hr"])).view(64, attention.heads, -1).transpose(0, 1)
+        weight = (queries @ keys[0].transpose(1, 2) * queries.shape[-1] ** -0.5).softmax(-1).mean(0)
+    distance = torch.cdist(anchors, points[0])
+    assert (weight * distance).sum(1).mean() < 0.75 * distance.mean()
+
+
+def test_anchor_points_fill_the_box():
+    points = anchor_points(64)
+    assert points.abs().max() <= 0.95
+    octants = (points > 0).int() @ torch.tensor([1, 2, 4])
+    assert torch.bincount(octants, minlength=8).min() >= 5

@@ -48,6 +48,20 @@ def generate(data: PreparedData, runs: Path, **options) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_a_finished_stage_survives_the_loss_of_its_manifest(data, tmp_path, monkeypatch):
+    # A killed workflow deletes the declared outputs of jobs that it did not see end.
+    manifest = fit(data, tmp_path)
+    (path,) = tmp_path.rglob("manifest.json")
+    path.unlink()
+    use(monkeypatch, fit=lambda *_, **__: pytest.fail("fitted again"))
+    assert fit(data, tmp_path) == manifest
+    (weights,) = tmp_path.rglob("weights.safetensors")
+    weights.write_bytes(b"torn")
+    path.unlink()
+    with pytest.raises(BaseException, match="fitted again"):
+        fit(data, tmp_path)
+
+
 def test_manifest_says_what_made_the_stage(data, tmp_path):
     manifest = fit(data, tmp_path)
     stage = resolve("template", "full", "smoke").stages[0]
@@ -55,7 +69,7 @@ def test_manifest_says_what_made_the_stage(data, tmp_path):
     assert (manifest["key"], manifest["params"]) == (stage.key, stage.params)
     assert {"git", "source", "packages", "device", "dtype", "threads", "seconds", "peak_memory_mb"} <= set(manifest)
     out = stage_folder(tmp_path, "ellipsoids", "smoke", stage, 0)
-    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "weights.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == ["done.json", "manifest.json", "weights.safetensors"]
     assert read_stage(out) == manifest
 
 
@@ -205,7 +219,7 @@ def test_unfinished_fits_are_kept_for_the_same_code_and_dropped_for_other(data, 
     manifest = fit(data, tmp_path)
     assert seen == [False, True, False, False] and manifest["resumes"] == 0
     (out,) = (path.parent for path in tmp_path.rglob("weights.safetensors"))
-    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "weights.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == ["done.json", "manifest.json", "weights.safetensors"]
 
 
 def test_fitting_reads_no_param_that_its_key_does_not_hold():

@@ -1,4 +1,4 @@
-"""Training: the schedule, which parameters Muon takes, exact resume, divergence, batches in the view frame."""
+"""Training: the schedule, which parameters Muon takes, exact resume, divergence."""
 
 import json
 import math
