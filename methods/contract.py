@@ -75,7 +75,7 @@ class Method(Protocol):
     def __init__(self, params: Mapping[str, Any]) -> None: ...
 
     def fit(self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int) -> None:
-        """Train one stage and leave `weights.safetensors`, `fit.jsonl` and, of what it measures, `measured.json` in `out`.
+        """Train one stage: leave `weights.safetensors`, `fit.jsonl` and (what it measures) `measured.json` in `out`.
 
         May be killed at any moment and called again: it resumes from `out/resume/` and ends with the same
         weights as an uninterrupted run. `upstream` maps each stage it needs to that stage's folder.
