@@ -19,7 +19,7 @@ def test_the_default_is_cpu_and_a_scale_file_is_a_difference():
     assert cpu["scale"] == "cpu"
     assert smoke["table2"] == cpu["table2"]
     assert smoke["prepare"]["sigmas"] == cpu["prepare"]["sigmas"]
-    assert smoke["prepare"]["points"] < cpu["prepare"]["points"]
+    assert smoke["prepare"]["volume"] < cpu["prepare"]["volume"]
 
 
 def test_a_configfile_and_a_scale_mean_the_same():

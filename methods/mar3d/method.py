@@ -175,11 +175,9 @@ def fit_mar(
         edges=MaskedAutoregressive.EDGES,
     )
     used = {"mar": mar, "latent": params["latent"], "image_encoder": params["image_encoder"]}
-    save_tensors(
-        out / "weights.safetensors",
-        model.state_dict(),
-        {"params": json.dumps(used), "image_size": json.dumps(split.image_size)},
-    )
+    # One entry of metadata: safetensors writes several in an order that changes from run to run.
+    header = {"params": used, "image_size": split.image_size}
+    save_tensors(out / "weights.safetensors", model.state_dict(), {"mar": json.dumps(header)})
     write_json(out / "measured.json", {"dtype": training["precision"]})
 
 
@@ -195,7 +193,7 @@ def load_mar(stage: Path, bank: str, device: torch.device) -> MaskedAutoregressi
     """A fitted MAR-LR or MAR-HR."""
     path = stage / "weights.safetensors"
     with safe_open(path, framework="pt") as file:
-        header = {key: json.loads(value) for key, value in file.metadata().items()}
+        header = json.loads(file.metadata()["mar"])
     model = build_mar(header["params"], bank, header["image_size"]).to(device)
     model.load_state_dict(load_file(path, device=str(device)))
     return model.eval().requires_grad_(False)
