@@ -28,8 +28,10 @@ def cosine_betas(steps: int) -> np.ndarray:
 class Diffusion:
     """A (possibly respaced) diffusion process.
 
-    `Diffusion(1000)` is for training; `Diffusion(1000, sampling_steps=100)` keeps 100 evenly spaced steps whose
-    betas are recomputed from the kept cumulative products, so that their marginals agree.
+    `Diffusion(1000)` is for training; `Diffusion(1000, sampling_steps=100)` keeps the middles of 100 equal intervals,
+    whose betas are recomputed from the kept cumulative products, so that their marginals agree. The very last
+    training step is not among them: there alpha_bar is 2e-9, and an error of 1 % in the predicted noise becomes one
+    of 200 standard deviations in x0.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Diffusion:
         if sampling_steps is not None:
             if not 1 <= sampling_steps <= steps:
                 raise ValueError(f"sampling_steps must lie between 1 and {steps}, got {sampling_steps}")
-            kept = np.unique(np.round(np.linspace(0, steps - 1, sampling_steps)).astype(int))
+            kept = ((np.arange(sampling_steps) + 0.5) * steps / sampling_steps).astype(int)
         alpha_bar = alpha_bar[kept]
         previous = np.append(1.0, alpha_bar[:-1])
         beta = 1 - alpha_bar / previous

@@ -36,6 +36,20 @@ def test_the_optimal_denoiser_of_a_gaussian_samples_that_gaussian(sampler):
     assert abs(x.std().item() - std) < 0.02
 
 
+@pytest.mark.parametrize("steps", [10, 25, 100])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_a_small_error_of_the_denoiser_stays_small(steps, sampler):
+    process, full, g = Diffusion(1000, steps), Diffusion(1000), torch.Generator().manual_seed(0)
+
+    def denoiser(x, t):  # of N(0, 1), with the error of bf16 arithmetic
+        noise = (1 - full.alpha_bar[t][:, None]).sqrt() * x
+        noise = noise + 0.01 * torch.randn(noise.shape, generator=g)
+        return torch.cat([noise, torch.full_like(noise, -1.0)], -1)
+
+    x = process.sample(denoiser, torch.randn((steps + 1, 5000, 1), generator=g), sampler=sampler)
+    assert x.abs().max() < 6 and abs(x.std().item() - 1) < 0.15
+
+
 def test_loss_of_the_true_noise_is_small_and_of_a_wrong_one_is_not():
     process, g = Diffusion(1000), torch.Generator().manual_seed(1)
     x0, t = torch.randn((512, 4), generator=g), torch.randint(0, 1000, (512,), generator=g)
