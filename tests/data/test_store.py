@@ -160,7 +160,7 @@ def test_same_arguments_same_bytes(tmp_path):
 def test_a_split_travels_to_other_processes(folder):
     split = Split(folder, "train")
     split.surface(0)
-    copy = pickle.loads(pickle.dumps(split))
+    copy = pickle.loads(pickle.dumps(split))  # what a worker process is sent; no file is read this way
     assert np.array_equal(copy.surface(4)[0], split.surface(4)[0])
 
 
