@@ -26,6 +26,7 @@ from methods.settings import known, merged, read_yaml, validate
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
 SCHEMA = Path(__file__).with_name("method.schema.yaml")
+PARAMS_SCHEMA = "params.schema.yaml"  # of a method's folder, if it has one: which values its params may take
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,12 @@ def _read_method(path: Path) -> MethodSpec:
         resources=config.get("resources", {}),
         folder=path.parent,
     )
+    values = path.with_name(PARAMS_SCHEMA)
     for variant in variants.values():  # a misspelt param is found before anything runs, at every scale
         for scale in SCALES:
-            _resolve_params(method, variant, scale)
+            params = _resolve_params(method, variant, scale)
+            if values.exists():
+                validate(params, values, f"{name}: params of {variant.name} at scale {scale}")
     return method
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from methods.registry import (
     resolve,
     stage_folder,
 )
-from methods.settings import merged, read_yaml
+from methods.settings import merged, read_yaml, validate
 
 BASE = {
     "name": "alpha",
@@ -107,6 +108,31 @@ def test_a_stage_key_leads_back_to_a_variant_that_trains_it(tmp_path):
     stage = resolve("alpha", "other_b", "cpu", folder).stage("second")
     assert fitting_variant(stage, "cpu", folder) == "other_b"
     assert fitting_variant(resolve("alpha", "other_c", "cpu", folder).stage("second"), "cpu", folder) == "full"
+
+
+def test_a_value_that_the_methods_own_schema_forbids_is_found_on_reading(tmp_path):
+    folder = write(tmp_path, BASE)
+    schema = {"properties": {"a": {"properties": {"x": {"maximum": 50}}}}}
+    (folder / "alpha" / "params.schema.yaml").write_text(yaml.safe_dump(schema))
+    with pytest.raises(
+        UserError, match=r"params of other_a at scale smoke: a\.x: 70 is greater than the maximum of 50"
+    ):
+        load_methods(folder)
+
+
+@pytest.mark.parametrize(
+    "trail, value", [("sampling.lr.sampler", "ddmp"), ("optimiser.name", "adam"), ("vae.levels", [])]
+)
+def test_mar3d_says_which_values_its_params_may_take(trail, value):
+    plan = resolve("mar3d", "full", "cpu")
+    params = copy.deepcopy(dict(plan.params))
+    validate(params, plan.method.folder / "params.schema.yaml", "params")  # as it stands, it passes
+    place = params
+    for key in trail.split(".")[:-1]:
+        place = place[key]
+    place[trail.split(".")[-1]] = value
+    with pytest.raises(UserError, match=trail.replace(".", r"\.")):
+        validate(params, plan.method.folder / "params.schema.yaml", "params")
 
 
 def test_generated_folder():
