@@ -125,6 +125,10 @@ class MaskedAutoregressive(nn.Module):
         x = self.embed_image(self.image_encoder(images))
         return torch.where(keep[:, None, None], x, self.null_image.to(x.dtype))
 
+    def null_condition(self, b: int) -> Tensor:
+        """The null tokens (b, n, width) that stand for a dropped image."""
+        return self.null_image.expand(b, -1, -1)
+
     def buffer(self, image_tokens: Tensor, low: Tensor | None) -> Tensor:
         """The condition tokens: the image's and, for HR, the noised LR tokens low (b, low_tokens, channels)."""
         if self.embed_low is None:

@@ -73,8 +73,7 @@ def sample(
     guided = params["guidance"] != 1.0
     buffer = model.buffer(model.condition(images, torch.ones(b, dtype=torch.bool, device=device)), low)
     if guided:
-        null = model.buffer(model.condition(images, torch.zeros(b, dtype=torch.bool, device=device)), low)
-        buffer = torch.cat([buffer, null])
+        buffer = torch.cat([buffer, model.buffer(model.null_condition(b).to(buffer.dtype), low)])
     latents = torch.zeros(b, tokens, model.channels, device=device)
     current = tokens
     schedule = masked_after(tokens, params["steps"], params["schedule"])
