@@ -14,14 +14,17 @@ def start(lock, *code):
 
 
 def test_a_second_job_waits_until_the_first_has_ended(tmp_path):
-    lock, log = tmp_path / "deep" / "a.lock", tmp_path / "log"
+    lock, log, go = tmp_path / "deep" / "a.lock", tmp_path / "log", tmp_path / "go"
     write = f"f = open({str(log)!r}, 'a')"
-    first = start(lock, "import time", write, "f.write('1 begins '); f.flush()", "time.sleep(1)", "f.write('1 ends ')")
+    wait = f"[time.sleep(0.01) for _ in iter(lambda: os.path.exists({str(go)!r}), True)]"
+    first = start(lock, "import os, time", write, "f.write('1 begins '); f.flush()", wait, "f.write('1 ends ')")
     while not log.exists() or not log.read_text():
         time.sleep(0.01)
     second = start(lock, write, "f.write('2')")
-    assert "earlier run" in second.communicate()[1]
+    assert "earlier run" in second.stderr.readline()
+    go.touch()
     first.communicate()
+    second.communicate()
     assert log.read_text() == "1 begins 1 ends 2"
 
 

@@ -1,0 +1,53 @@
+"""Cards for jobs: Snakemake counts GPUs but does not choose them, so each job takes its own here.
+
+A card is locked by a file that dies with the job. Where a scheduler has chosen the devices already (SLURM), or
+where the machine shows none, nothing is done.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from core.errors import UserError
+from pipeline import lock
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def cards() -> list[str]:
+    """The cards that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    if VISIBLE in os.environ:
+        return [name for name in os.environ[VISIBLE].split(",") if name]
+    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return sorted((match[1] for match in found if match), key=int)
+
+
+def choose(count: int, folder: Path | None = None) -> None:
+    """Wait for `count` free cards, lock them until this process ends, and let CUDA see only them.
+
+    count: 0 hides all cards. folder: of the lock files; by default one for each user of this machine. Raises
+    UserError if the machine does not have so many.
+    """
+    if count == 0:
+        os.environ[VISIBLE] = ""
+        return
+    if "SLURM_JOB_ID" in os.environ:
+        return
+    names = cards()
+    if len(names) < count:
+        raise UserError(
+            f"this job asks for {count} GPUs and this machine shows {len(names)}; lower `gpu` in the profile"
+        )
+    folder = folder or Path(tempfile.gettempdir()) / f"mesh-benchmark-cards-{os.getuid()}"
+    told = False
+    while not (chosen := lock.take_some([folder / f"{name}.lock" for name in names], count)):
+        if not told:
+            print(f"waiting for a free GPU among {', '.join(names)}", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(0.5)
+    os.environ[VISIBLE] = ",".join(path.stem for path in chosen)

@@ -1,0 +1,72 @@
+"""Each job has cards of its own, and gives them back when it dies."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from core.errors import UserError
+from core.identity import ROOT
+from pipeline import cards, lock
+
+
+@pytest.fixture(autouse=True)
+def two_cards(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the lock files of the jobs lie
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+
+
+ALONE = [sys.executable, "-m", "pipeline", "alone"]
+
+
+def job(lock_file, gpus, code, **environment):
+    command = [*ALONE, "--gpus", str(gpus), str(lock_file), sys.executable, "-c", code]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, env=os.environ | environment)
+
+
+SHOW = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+
+
+def test_two_jobs_have_different_cards_and_a_third_waits_for_one_that_dies(tmp_path):
+    hold = SHOW + "; import sys, time; sys.stdout.flush(); time.sleep(60)"
+    first, second = (job(tmp_path / name, 1, hold) for name in "ab")
+    seen = [process.stdout.readline().strip() for process in (first, second)]
+    assert sorted(seen) == ["3", "5"]
+    third = job(tmp_path / "c", 1, SHOW)
+    time.sleep(1.0)
+    assert third.poll() is None
+    first.kill()
+    assert third.communicate()[0].strip() == seen[0]
+    second.kill()
+    for process in (first, second):
+        process.communicate()
+
+
+def test_a_job_may_take_several(tmp_path):
+    assert job(tmp_path / "a", 2, SHOW).communicate()[0].strip() == "3,5"
+
+
+def test_a_job_without_gpu_sees_none(tmp_path):
+    assert job(tmp_path / "a", 0, SHOW).communicate()[0] == "\n"
+
+
+def test_where_slurm_has_chosen_nothing_is_changed(tmp_path):
+    assert job(tmp_path / "a", 1, SHOW, SLURM_JOB_ID="7").communicate()[0].strip() == "3,5"
+
+
+def test_more_cards_than_there_are_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="asks for 3 GPUs and this machine shows 2"):
+        cards.choose(3, tmp_path)
+
+
+def test_some_are_taken_whole_or_not_at_all(tmp_path):
+    paths = [tmp_path / name for name in "abc"]
+    holder = job(tmp_path / "a", 0, "print('held', flush=True); import time; time.sleep(60)")  # locks `a` itself
+    assert holder.stdout.readline().strip() == "held"
+    assert lock.take_some(paths, 3) == []
+    assert lock.take_some(paths, 2) == paths[1:]  # the failed attempt left nothing locked
+    holder.kill()
+    holder.communicate()
