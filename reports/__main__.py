@@ -8,6 +8,11 @@ writes `table2.csv`, `table2.md` and `table2_by_category.csv` beside each other.
     python -m reports record --table reports/table2.csv --out reports/recorded/mine
 
 copies them, with the rows and one manifest of the run, to a folder worth committing.
+
+    python -m reports figure3 --rows runs/procedural/cpu/rows/v1/*/*/seed0.parquet --settings mar3d/full \\
+        retrieval/full --prepared runs/procedural/cpu/prepared-… --generated runs/procedural/cpu/generated
+
+draws a figure (3, 4, 5 or 6) as PDF and PNG.
 """
 
 from __future__ import annotations
@@ -17,13 +22,14 @@ from pathlib import Path
 
 from core.errors import run_cli
 from core.files import write_text
+from reports.figures import command as figures
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m reports", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="command", required=True, metavar="table2|record")
+    commands = main.add_subparsers(dest="command", required=True, metavar="table2|record|figure3|…|figure6")
     table2 = commands.add_parser("table2", help="the ablations of MAR-3D beside the paper's numbers")
     table2.add_argument("--rows", nargs="+", type=Path, required=True, help="Parquet files of rows")
     table2.add_argument("--settings", nargs="+", required=True, help="method/variant; compared with the first one")
@@ -35,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     record.add_argument("--table", type=Path, default=Path("reports/table2.csv"))
     record.add_argument("--runs", type=Path, default=Path("runs"))
     record.add_argument("--out", type=Path, required=True, help="folder")
+    figures.add(commands)
     return main
 
 
@@ -45,6 +52,9 @@ def main() -> None:
         from reports.record import record
 
         print(f"{args.out}: {', '.join(record(args.table, args.runs, args.out))}")
+        return
+    if args.command in figures.FIGURES:
+        print(", ".join(map(str, figures.run(args))))
         return
     from evaluation import protocol as protocols
     from reports import markdown, published, rows, settings, table2
