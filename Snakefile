@@ -12,12 +12,14 @@ from core.identity import source_hash
 from pipeline import lock, outcome
 from pipeline.config import load
 from pipeline.dag import Dag
+from pipeline.figures import FILES, Figures
 
 min_version("9.25")
 
 try:
     config = load(config)
     dag = Dag(config)
+    figures = Figures(dag)
 except UserError as error:
     sys.exit(f"error: {error}")
 

@@ -10,7 +10,7 @@ writes `table2.csv`, `table2.md` and `table2_by_category.csv` beside each other.
 copies them, with the rows and one manifest of the run, to a folder worth committing.
 
     python -m reports figure3 --rows runs/procedural/cpu/rows/v1/*/*/seed0.parquet --settings mar3d/full \\
-        retrieval/full --prepared runs/procedural/cpu/prepared-… --generated runs/procedural/cpu/generated
+        retrieval/full --prepared runs/procedural/cpu/prepared-… --root runs/procedural/cpu
 
 draws a figure (3, 4, 5 or 6) as PDF and PNG.
 """

@@ -19,3 +19,25 @@ rule table2:
         "Table 2: {dag.description}"
     shell:
         "python -m reports table2 {params.run} --rows {input} --out {output.csv} 2>&1 | tee {log}"
+
+
+for figure in FILES:
+
+    rule:
+        name:
+            figure
+        input:
+            figures.rows(figure),
+        output:
+            [f"reports/{file}" for file in FILES[figure]],
+        log:
+            f"{dag.logs}/{figure}.log",
+        params:
+            name=figure,
+            run=figures.arguments(figure),
+            code=figures.code(),
+        localrule: True
+        message:
+            f"{figure}: {dag.description}"
+        shell:
+            "python -m reports {params.name} {params.run} --rows {input} --out {output[0]} 2>&1 | tee {log}"

@@ -1,4 +1,7 @@
-"""The command line of the figures: `python -m reports figure3 …`, and the files that it writes."""
+"""The command line of the figures: `python -m reports figure3 …`, and the files that it writes.
+
+All take what every report takes: --rows, --protocol, --settings, --controls (method/variant), --out.
+"""
 
 from __future__ import annotations
 
@@ -21,53 +24,61 @@ def add(commands: argparse._SubParsersAction) -> None:
         command = commands.add_parser(name, help=about)
         command.add_argument("--rows", nargs="+", type=Path, required=True, help="Parquet files of rows")
         command.add_argument("--protocol", default="v1")
-        command.add_argument(
-            "--out", type=Path, default=Path(f"reports/{name}.pdf"), help="PDF; the PNG stands beside it"
+        settings = (
+            "method/variant; the first one's score chooses the objects" if name == "figure3" else "method/variant"
         )
+        command.add_argument("--settings", nargs="*", default=[], help=settings)
+        command.add_argument("--controls", nargs="*", default=[], help="method/variant")
+        command.add_argument("--out", type=Path, default=Path(f"reports/{name}.pdf"), help="the PNG goes beside it")
         if name != "figure4":
             command.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
-            command.add_argument("--generated", type=Path, required=True, help="runs/{dataset}/{scale}/generated")
-        if name in ("figure3", "figure5"):
-            command.add_argument("--settings", nargs="+", required=True, help="method/variant, or method/variant=title")
+            command.add_argument("--root", type=Path, required=True, help="runs/{dataset}/{scale}, with its meshes")
 
 
 def run(args: argparse.Namespace) -> list[Path]:
     """Draw one figure; returns the files written. Raises UserError where its rows or meshes are not there."""
     from evaluation import protocol as protocols
     from reports import rows as readers
-    from reports.figures import style
 
     rows, protocol = readers.read(args.rows), protocols.load(args.protocol)
     found = readers.one(rows, "protocol")
     if found != protocol.name:
         raise UserError(f"the rows are of protocol {found}, but the figure asks for {protocol.name}")
-    dataset, scale = readers.one(rows, "dataset"), readers.one(rows, "scale")
-    stem = args.out.with_suffix("")
-    if args.command == "figure4":
-        from core.files import write_text
-        from reports.figures import figure4
-        from reports.table2 import to_csv
+    for name in ("dataset", "scale"):
+        readers.one(rows, name)
+    return (_curves if args.command == "figure4" else _pictures)(args, rows, protocol)
 
-        table = figure4.points(rows, protocol, figure4.counts_at(scale))
-        with style.figure(style.TEXT, figure4.HEIGHT) as made:
-            figure4.draw(made, table, protocol, dataset=dataset, scale=scale)
-            paths = style.save(made, stem)
-        write_text(stem.with_suffix(".csv"), to_csv(table))
-        return [*paths, stem.with_suffix(".csv")]
-    from reports.figures import figure3, figure5, figure6
+
+def _curves(args: argparse.Namespace, rows: object, protocol: object) -> list[Path]:
+    from core.files import write_text
+    from reports.figures import figure4, style
+    from reports.table2 import to_csv
+
+    stem, dataset, scale = args.out.with_suffix(""), rows["dataset"].iloc[0], rows["scale"].iloc[0]
+    table = figure4.points(rows, protocol, figure4.counts_at(scale))
+    with style.figure(style.TEXT, figure4.HEIGHT) as made:
+        figure4.draw(made, table, protocol, dataset=dataset, scale=scale)
+        paths = style.save(made, stem)
+    write_text(stem.with_suffix(".csv"), to_csv(table))
+    return [*paths, stem.with_suffix(".csv")]
+
+
+def _pictures(args: argparse.Namespace, rows: object, protocol: object) -> list[Path]:
+    from reports.figures import figure3, figure5, figure6, style
     from reports.figures.material import Material
 
-    material = Material(rows, protocol, args.prepared, args.generated)
-    if args.command == "figure6":
-        gallery, note = figure6.gallery(material)
+    material = Material(rows, protocol, args.prepared, args.root / "generated")
+    if args.command == "figure3":
+        names = [*args.settings, *args.controls]
+        if not names:
+            raise UserError("name at least one setting, for example --settings mar3d/full")
+        gallery, note = figure3.gallery(material, names, [figure3.title_of(name) for name in names])
+    elif args.command == "figure5":
+        columns = figure5.columns()
+        gallery, note = figure5.gallery(material, list(columns), list(columns.values()))
     else:
-        split = [text.partition("=") for text in args.settings]
-        names = [name for name, _, _ in split]
-        titles = [title.replace("\\n", "\n") or figure3.title_of(name) for name, _, title in split]
-        module = figure3 if args.command == "figure3" else figure5
-        gallery, note = module.gallery(material, names, titles)
-    lines = note.count("\n") + 1
-    with style.figure(style.TEXT, gallery.height(style.TEXT, lines)) as made:
+        gallery, note = figure6.gallery(material)
+    with style.figure(style.TEXT, gallery.height(style.TEXT, note)) as made:
         gallery.draw(made)
-        style.note(made, note, lines=lines)
-        return style.save(made, stem)
+        style.note(made, note)
+        return style.save(made, args.out.with_suffix(""))

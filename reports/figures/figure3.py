@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from data.store import Sample
+import numpy as np
+
 from evaluation.protocol import Protocol
 from reports import settings
-from reports.figures.gallery import Cell, Gallery, on_white
+from reports.figures.gallery import Cell, Gallery, cut, framed, on_white
 from reports.figures.material import Material
 from reports.figures.normals import look, normal_map, radius_of
 from reports.figures.selection import QUANTILES, in_words
 from reports.table2 import metric_columns
 
-PIXELS = 384  # a side of a picture
+PIXELS = 512  # a side of a picture
 
 
 def gallery(
@@ -41,23 +42,25 @@ def row_of(material: Material, names: Sequence[str], object: str, view: int) -> 
     found = [material.row(name, object, view) for name in names]
     meshes = [material.aligned(row, sample) if row and row["status"] == "ok" else None for row in found]
     truth = sample.mesh()
-    radius = radius_of([truth[0], *(mesh[0] for mesh in meshes if mesh is not None)])
-    cells = [Cell(on_white(sample.image()))]
+    drawn = [mesh for mesh in [*meshes, truth] if mesh is not None]
+    radius, view = radius_of([vertices for vertices, _ in drawn]), look(sample.view.elevation)
+    pictures = [normal_map(*mesh, view, radius=radius, size=PIXELS) for mesh in drawn]
+    condition = on_white(sample.image())
+    frame = framed([*pictures, _as_large(condition)])
+    left = iter([cut(picture, frame) for picture in pictures])
+    cells = [Cell(cut(condition, frame))]
     for row, mesh in zip(found, meshes, strict=True):
-        cells.append(_cell(row, mesh, sample, radius, material.protocol))
-    return [*cells, Cell(_normals(truth, sample, radius))]
+        if mesh is None:
+            cells.append(Cell(None, absent="not run" if row is None else "failed"))
+        else:
+            cells.append(Cell(next(left), numbers(row, material.protocol)))
+    return [*cells, Cell(next(left))]
 
 
-def _cell(row: dict[str, Any] | None, mesh: Any, sample: Sample, radius: float, protocol: Protocol) -> Cell:
-    if row is None:
-        return Cell(None, absent="not run")
-    if mesh is None:
-        return Cell(None, absent="failed")
-    return Cell(_normals(mesh, sample, radius), numbers(row, protocol))
-
-
-def _normals(mesh: tuple[Any, Any], sample: Sample, radius: float) -> Any:
-    return normal_map(*mesh, look(sample.view.elevation), radius=radius, size=PIXELS)
+def _as_large(picture: np.ndarray) -> np.ndarray:
+    """A square picture with PIXELS a side, each pixel repeated."""
+    nearest = np.arange(PIXELS) * len(picture) // PIXELS
+    return picture[nearest][:, nearest]
 
 
 def numbers(row: dict[str, Any], protocol: Protocol) -> str:
@@ -74,11 +77,12 @@ def title_of(name: str) -> str:
 def note(material: Material, ruler: str, quantiles: Sequence[float], n: int) -> str:
     """The rule and where the numbers come from."""
     protocol, rows = material.protocol, material.rows
+    cd = protocol.report.cd.replace("cd_", "CD-")
     unit = f" in units of {protocol.report.cd_unit:g}" if protocol.report.cd_unit != 1 else ""
     return (
         f"Objects: {in_words(quantiles)} of F@{protocol.report.fscore:g} of “{ruler}” over n = {n} test objects; first"
-        " view, first seed. Meshes stand as the protocol aligned them.\n"
-        f"F: F-score at {protocol.report.fscore:g} ↑; CD: {protocol.report.cd}{unit} ↓, box [-1, 1]³."
-        " Colours: normals in camera axes, red right, green up, blue to the camera.\n"
-        f"Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name}."
+        " view, first seed. Meshes stand as the protocol aligned them."
+        f" F: F-score at {protocol.report.fscore:g} ↑; CD: {cd}{unit} ↓, box [-1, 1]³."
+        " Colours: normals in camera axes, red right, green up, blue to the camera."
+        f" Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name}."
     )

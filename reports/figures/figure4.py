@@ -69,35 +69,30 @@ def points(all_rows: pd.DataFrame, protocol: Protocol, tokens: Mapping[str, int]
 
 def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str, scale: str) -> None:
     """Two panels beside each other: Chamfer distance and volume IoU."""
-    below = note(made, caption(table, protocol, dataset, scale), lines=3)
+    below = note(made, caption(table, protocol, dataset, scale))
     cd, viou = metrics(protocol)
     unit = f", unit {protocol.report.cd_unit:g}" if protocol.report.cd_unit != 1 else ""
     cd_n, viou_n = (_range(table.loc[table["metric"] == metric, "n_objects"]) for metric in (cd, viou))
     names = {cd: f"{cd.upper().replace('_', '-')}{unit} ↓, box [-1, 1]³, mean of n = {cd_n} objects"}
     names |= {viou: f"volume IoU ↑, {max(protocol.viou)}³ cells, mean of n = {viou_n} objects"}
-    axes = made.subplots(
-        1, 2, gridspec_kw={"left": 0.065, "right": 0.995, "bottom": below + 0.165, "top": 0.9, "wspace": 0.18}
-    )
-    ticks = table.drop_duplicates("tokens").sort_values("tokens")
+    place = {"left": 0.065, "right": 0.995, "bottom": below + 0.165, "top": 0.9, "wspace": 0.18}
+    axes = made.subplots(1, 2, gridspec_kw=place)
+    ticks = dict(sorted(zip(table["tokens"], table["count"], strict=True)))
     for panel, metric in zip(axes, (cd, viou), strict=True):
         for place, (kind, mark) in enumerate(zip(KINDS, MARKS, strict=True)):
             mine = table[(table["kind"] == kind) & (table["metric"] == metric)].sort_values("tokens")
             if mine.empty:
                 continue
             x, mean = mine["tokens"] * DODGE ** (place - 1), mine["mean"]
-            error = np.clip(
-                np.nan_to_num([mean - mine["low"], mine["high"] - mean]), 0, None
-            )  # one object: no interval
+            ends = np.nan_to_num([mean - mine["low"], mine["high"] - mean])  # one object has no interval
             panel.errorbar(
-                x, mean, error, label=LABELS[kind], color=mark.colour, linestyle=mark.line, marker=mark.marker,
+                x, mean, ends.clip(0), label=LABELS[kind], color=mark.colour, linestyle=mark.line, marker=mark.marker,
                 elinewidth=0.8, capsize=2, capthick=0.8, markeredgecolor="white", markeredgewidth=0.4,
             )  # fmt: skip
         panel.set_xscale("log", base=2)
-        panel.xaxis.set_major_locator(FixedLocator(list(ticks["tokens"])))
+        panel.xaxis.set_major_locator(FixedLocator(list(ticks)))
         panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xticklabels(
-            [f"{row.tokens}\n{COUNTS[row.count_]}" for row in ticks.rename(columns={"count": "count_"}).itertuples()]
-        )
+        panel.set_xticklabels([f"{tokens}\n{COUNTS[count]}" for tokens, count in ticks.items()])
         panel.set_xlabel("latent tokens (logarithmic)")
         panel.set_title(names[metric], loc="left")
     axes[0].set_ylim(bottom=0)
@@ -111,9 +106,9 @@ def caption(table: pd.DataFrame, protocol: Protocol, dataset: str, scale: str) -
     lost = f" {failed} failed reconstructions count with the worst values." if failed else ""
     return (
         f"Bars: 95 % bootstrap intervals over objects{' and seeds' if seeds != '1' else ''}; seeds: {seeds}.{lost}"
-        " Points of one count stand side by side.\n"
-        "Each kind is one VAE with a bank of queries for each count, all else shared; the posterior mean is decoded.\n"
-        f"Dataset {dataset}, scale {scale}, protocol {protocol.name}."
+        " Points of one count stand side by side."
+        " Each kind is one VAE with a bank of queries for each count, all else shared; the posterior mean is decoded."
+        f" Dataset {dataset}, scale {scale}, protocol {protocol.name}."
     )
 
 

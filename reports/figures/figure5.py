@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from string import ascii_lowercase
 
 import pandas as pd
 
 from evaluation.protocol import Protocol
+from methods.settings import read_yaml
 from reports.figures import figure3
 from reports.figures.gallery import Gallery
 from reports.figures.material import Material
 from reports.table2 import Setting, table
 
 QUANTILES = (0.25, 0.5, 0.75)
+FILE = Path(__file__).resolve().parent.parent / "figure5.yaml"
+
+
+def columns(path: Path = FILE) -> dict[str, str]:
+    """Titles by method/variant, in the order of the columns, from `reports/figure5.yaml`."""
+    return {column["setting"]: column["title"] for column in read_yaml(path)["columns"]}
 
 
 def gallery(

@@ -34,10 +34,10 @@ def gallery(material: Material, quantiles: Sequence[float] = QUANTILES) -> tuple
         raise UserError("no test object has two near-parallel walls, so figure6 has no thin structure to show")
     chosen = at_quantiles({name: place.thickness for name, place in places.items()}, quantiles)
     tokens = counts_at(str(material.rows["scale"].iloc[0]))
-    titles = ["ground truth", "ground truth,\nzoomed"]
+    titles = ["ground truth", "ground truth, zoomed"]
     for variant in SHOWN:
         kind, _, count = variant.partition("_")
-        titles.append(f"{LABELS[kind]}, {COUNTS[count]}\n{tokens[count]} tokens")
+        titles.append(f"{LABELS[kind]}, {COUNTS[count]}: {tokens[count]} tokens")
     made = Gallery(
         titles=titles,
         labels=[f"{name}\nwall {places[name].thickness:.3f}" for name in chosen],
@@ -87,9 +87,9 @@ def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
     cd, viou = metrics(protocol)
     return (
         f"Place: the least distance through the true solid between walls within {PARALLEL:g}° of parallel (median of 16"
-        " neighbouring rays, in the view frame, whose box has a longest side of 1.9), seen at about 60° to the wall.\n"
-        f"Objects: {in_words(quantiles)} of that distance over the n = {n} test objects that have such walls."
-        " Reconstructions stand as they were decoded.\n"
-        f"IoU: {viou} ↑ and CD: {cd} ↓ of the whole object. Dataset {rows['dataset'].iloc[0]}, scale"
-        f" {rows['scale'].iloc[0]}, protocol {protocol.name}, first seed."
+        " neighbouring rays, in the view frame, whose box has a longest side of 1.9), seen at about 60° to the wall."
+        f" Objects: {in_words(quantiles)} of that distance over the n = {n} test objects that have such walls."
+        " Reconstructions stand as they were decoded."
+        f" IoU: volume IoU at {viou.removeprefix('viou_')}³ cells ↑, and CD: {cd.replace('cd_', 'CD-')} ↓, of the whole"
+        f" object. Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name}, first seed."
     )

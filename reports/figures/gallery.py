@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from reports.figures.style import FACE, FAINT, GRID, INK, SMALL
+from reports.figures.style import FACE, FAINT, GRID, INK, LINE, SMALL, wrapped
 
 LEFT = 0.42  # inches, of the rows' labels
-TITLE = 0.38  # inches, of the columns' titles
-LINE = SMALL * 1.3 / 72  # inches, of a line of text
+TITLE_LINE = FACE * 1.3 / 72  # inches, of a line of the columns' titles
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,24 @@ class Cell:
     text: str = ""
     absent: str = ""
     box: tuple[float, float, float, float] | None = None
+
+
+def framed(pictures: Sequence[np.ndarray], margin: float = 0.03) -> tuple[float, float, float]:
+    """The square that holds all that is not white in any picture (h, h, 3): left, top and side, as fractions."""
+    size = len(pictures[0])
+    seen = np.any([(picture < 0.99).any(-1) for picture in pictures], axis=0)
+    if not seen.any():
+        return 0.0, 0.0, 1.0
+    spans = [np.flatnonzero(seen.any(axis))[[0, -1]] + (0, 1) for axis in (0, 1)]  # columns, then rows
+    side = min(max(high - low for low, high in spans) + 2 * margin * size, size)
+    left, top = (float(np.clip((low + high - side) / 2, 0, size - side)) / size for low, high in spans)
+    return left, top, float(side) / size
+
+
+def cut(picture: np.ndarray, frame: tuple[float, float, float]) -> np.ndarray:
+    """The part of a picture (h, h, 3) in a frame of `framed`."""
+    left, top, side = (round(part * len(picture)) for part in frame)
+    return picture[top : top + side, left : left + side]
 
 
 def on_white(image: np.ndarray) -> np.ndarray:
@@ -50,10 +68,19 @@ class Gallery:
         """Side of a picture in inches, in a figure of this width."""
         return (width - LEFT) / len(self.titles)
 
-    def height(self, width: float, note_lines: int) -> float:
-        """Inches that the whole takes, with `note_lines` lines of a note under it."""
+    def heads(self, width: float) -> list[str]:
+        """The titles, broken into lines that fit their columns."""
+        letters = max(8, int(self.tile(width) * 72 / (0.58 * FACE)))
+        return ["\n".join(textwrap.wrap(title, letters)) for title in self.titles]
+
+    def top(self, width: float) -> float:
+        """Inches that the titles take."""
+        return (1 + max(head.count("\n") for head in self.heads(width))) * TITLE_LINE + 0.06
+
+    def height(self, width: float, note: str) -> float:
+        """Inches that the whole takes, with this note under it."""
         rows = len(self.rows) * (self.tile(width) + self.lines * LINE)
-        return TITLE + rows + self.below_lines * LINE + note_lines * LINE + 0.12
+        return self.top(width) + rows + (self.below_lines + len(wrapped(note, width))) * LINE + 0.16
 
     def draw(self, made: Figure) -> None:
         """Fill the figure from the top."""
@@ -63,17 +90,18 @@ class Gallery:
         def write(x: float, y: float, text: str, **how: object) -> None:
             made.text(x / width, 1 - y / height, text, **{"fontsize": SMALL, "linespacing": 1.15, **how})
 
-        for j, title in enumerate(self.titles):
-            write(LEFT + (j + 0.5) * side, TITLE - 0.03, title, fontsize=FACE - 0.5, ha="center", va="bottom")
+        start = self.top(width)
+        for j, head in enumerate(self.heads(width)):
+            write(LEFT + (j + 0.485) * side, start - 0.03, head, fontsize=FACE, ha="center", va="bottom")
         for i, (label, cells) in enumerate(zip(self.labels, self.rows, strict=True)):
-            top = TITLE + i * (side + self.lines * LINE)
+            top = start + i * (side + self.lines * LINE)
             write(LEFT - 0.06, top + side / 2, label, rotation=90, ha="right", va="center", color=FAINT)
             for j, cell in enumerate(cells):
                 x = LEFT + j * side
                 axes = made.add_axes((x / width, 1 - (top + side) / height, side * 0.97 / width, side * 0.97 / height))
                 _fill(axes, cell)
                 write(x + side * 0.485, top + side + 0.02, cell.text, ha="center", va="top", color=INK)
-        bottom = TITLE + len(self.rows) * (side + self.lines * LINE)
+        bottom = start + len(self.rows) * (side + self.lines * LINE)
         for j, text in enumerate(self.below or ()):
             write(LEFT + (j + 0.485) * side, bottom + 0.04, text, ha="center", va="top")
 

@@ -6,6 +6,7 @@ eyes, and by their lightness in grey; line styles and markers say the same once 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ COLUMN, TEXT = 3.25, 6.875
 FACE = 7  # points, of all text that must be read
 SMALL = 6  # points, of notes under a figure
 DPI = 300
+LINE = SMALL * 1.4 / 72
+"""Height of a line of small text, in inches."""
 
 INK, FAINT, GRID = "#000000", "#666666", "#d9d9d9"
 
@@ -94,8 +97,14 @@ def save(made: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-def note(made: Figure, text: str, *, lines: int) -> float:
+def wrapped(text: str, width: float) -> list[str]:
+    """Lines of a note that fit this width in inches."""
+    return textwrap.wrap(text, int(width * 72 / (0.54 * SMALL)))  # 0.54: the mean width of a letter, in heights
+
+
+def note(made: Figure, text: str) -> float:
     """Print the rule and the numbers' origin under the figure; returns the height that this takes, as a fraction."""
-    height = (lines * SMALL * 1.35 + 3) / 72 / made.get_figheight()
-    made.text(0.005, 0.003, text, fontsize=SMALL, color=FAINT, ha="left", va="bottom", linespacing=1.25)
-    return height
+    lines = wrapped(text, made.get_figwidth())
+    place = {"ha": "left", "va": "bottom", "linespacing": 1.25}
+    made.text(0.005, 0.02 / made.get_figheight(), "\n".join(lines), fontsize=SMALL, color=FAINT, **place)
+    return (len(lines) * LINE + 0.06) / made.get_figheight()
