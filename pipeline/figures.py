@@ -17,7 +17,14 @@ FILES = {
     "figure5": ("figure5.pdf", "figure5.png"),
     "figure6": ("figure6.pdf", "figure6.png"),
 }
-CODE = (*READER, "data/render.py", "evaluation/placement.py", "methods/vae_study/tokens.py")
+CODE = (
+    *READER,
+    "data/render.py",
+    "data/sample.py",
+    "evaluation/load.py",
+    "evaluation/placement.py",
+    "methods/vae_study/tokens.py",
+)
 DATA = ("reports/figure5.yaml",)
 
 
@@ -40,13 +47,11 @@ class Figures:
 
     def rows(self, name: str) -> list[str]:
         """The rows that a figure needs, of every seed; what has no randomness is run with the first seed only."""
-        dag, paths = self.dag, []
+        folder, paths = f"{self.dag.root}/rows/{self.dag.config['evaluation']['protocol']}", []
         for run in self.runs(name):
-            seeds = (
-                dag.config["seeds"] if registry.get_method(run.split("/")[0]).stochastic else dag.config["seeds"][:1]
-            )
-            protocol = dag.config["evaluation"]["protocol"]
-            paths += [f"{dag.root}/rows/{protocol}/{run}/seed{seed}.parquet" for seed in seeds]
+            stochastic = registry.get_method(run.split("/")[0]).stochastic
+            seeds = self.dag.config["seeds"][: None if stochastic else 1]
+            paths += [f"{folder}/{run}/seed{seed}.parquet" for seed in seeds]
         return paths
 
     def arguments(self, name: str) -> str:

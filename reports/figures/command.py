@@ -24,10 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         command = commands.add_parser(name, help=about)
         command.add_argument("--rows", nargs="+", type=Path, required=True, help="Parquet files of rows")
         command.add_argument("--protocol", default="v1")
-        settings = (
-            "method/variant; the first one's score chooses the objects" if name == "figure3" else "method/variant"
-        )
-        command.add_argument("--settings", nargs="*", default=[], help=settings)
+        command.add_argument("--settings", nargs="*", default=[], help="method/variant; the first chooses the objects")
         command.add_argument("--controls", nargs="*", default=[], help="method/variant")
         command.add_argument("--out", type=Path, default=Path(f"reports/{name}.pdf"), help="the PNG goes beside it")
         if name != "figure4":

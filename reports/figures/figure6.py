@@ -91,5 +91,6 @@ def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
         f" Objects: {in_words(quantiles)} of that distance over the n = {n} test objects that have such walls."
         " Reconstructions stand as they were decoded."
         f" IoU: volume IoU at {viou.removeprefix('viou_')}³ cells ↑, and CD: {cd.replace('cd_', 'CD-')} ↓, of the whole"
-        f" object. Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name}, first seed."
+        f" object. Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name},"
+        " first seed."
     )
