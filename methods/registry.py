@@ -233,9 +233,7 @@ def _check_borrowed(method: MethodSpec, methods: Mapping[str, MethodSpec]) -> No
             if section not in methods[name].params:
                 raise UserError(f"{where}.{name}: {known('param', section, methods[name].params)}")
             if section in method.params:
-                raise UserError(
-                    f"{where}.{name}: {section!r} stands in params as well; say the differences in `scales`"
-                )
+                raise UserError(f"{where}.{name}: {section!r} stands in params as well; take one out")
     for stage in method.stages.values():
         if stage.borrowed_from is None:
             continue
