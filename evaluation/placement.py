@@ -28,6 +28,8 @@ def transform_of(row: Mapping[str, Any]) -> Transform:
     missing = [name for name in COLUMNS if name not in row]
     if missing:
         raise UserError(f"the rows lack the column {missing[0]!r}, so aligned meshes cannot be drawn; score them again")
+    if not np.isfinite([row[name] for name in COLUMNS]).all():
+        raise UserError(f"the row of {row.get('object')} of {row.get('method')}/{row.get('variant')} says no transform")
     turn, shift = ([float(row[name]) for name in part] for part in (COLUMNS[:3], COLUMNS[3:]))
     rotation = Rotation.from_rotvec(turn, degrees=True).as_matrix()
     return Transform(rotation, np.array(shift), float(row["align_scale"]))
