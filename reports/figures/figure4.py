@@ -20,7 +20,7 @@ from reports.figures.style import MARKS, note
 
 METHOD = "vae_study"
 LABELS = {"pyramid": "pyramid", "single": "single level", "triple": "three levels of the same points"}
-COUNTS = {"quarter_lr": "LR/4", "lr": "LR", "half_hr": "HR/2", "hr": "HR", "twice_hr": "2 × HR"}
+COUNTS = {"quarter_lr": "LR/4", "lr": "LR", "half_hr": "HR/2", "hr": "HR", "twice_hr": "2×HR"}
 COLUMNS = ("kind", "count", "tokens", "metric", "mean", "low", "high", "n_objects", "n_seeds", "n_failed", "protocol")
 HEIGHT = 2.75  # inches
 DODGE = 1.035  # neighbours on the axis stand apart by this factor, so that intervals do not hide each other
@@ -73,7 +73,7 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
     cd, viou = metrics(protocol)
     unit = f", unit {protocol.report.cd_unit:g}" if protocol.report.cd_unit != 1 else ""
     cd_n, viou_n = (_range(table.loc[table["metric"] == metric, "n_objects"]) for metric in (cd, viou))
-    names = {cd: f"{cd.upper().replace('_', '-')}{unit} ↓, box [-1, 1]³, mean of n = {cd_n} objects"}
+    names = {cd: f"{cd.replace('cd_', 'CD-')}{unit} ↓, box [-1, 1]³, mean of n = {cd_n} objects"}
     names |= {viou: f"volume IoU ↑, {max(protocol.viou)}³ cells, mean of n = {viou_n} objects"}
     place = {"left": 0.065, "right": 0.995, "bottom": below + 0.165, "top": 0.9, "wspace": 0.18}
     axes = made.subplots(1, 2, gridspec_kw=place)
@@ -90,6 +90,7 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
                 elinewidth=0.8, capsize=2, capthick=0.8, markeredgecolor="white", markeredgewidth=0.4,
             )  # fmt: skip
         panel.set_xscale("log", base=2)
+        panel.margins(x=0.07)
         panel.xaxis.set_major_locator(FixedLocator(list(ticks)))
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xticklabels([f"{tokens}\n{COUNTS[count]}" for tokens, count in ticks.items()])

@@ -10,16 +10,16 @@ import numpy as np
 from core.errors import UserError
 from core.randomness import numpy_rng
 from reports.figures.figure4 import COUNTS, LABELS, METHOD, counts_at, metrics
-from reports.figures.gallery import Cell, Gallery
+from reports.figures.gallery import Cell, Gallery, cut, framed
 from reports.figures.material import Material
 from reports.figures.normals import normal_map, pixel_of, radius_of
 from reports.figures.selection import at_quantiles, in_words
 from reports.figures.thickness import PARALLEL, ThinPlace, thinnest
 
 SHOWN = ("single_lr", "single_hr", "single_twice_hr", "pyramid_hr")
-QUANTILES = (0.1, 0.3, 0.5)
-PIXELS = 1024  # a side of the whole picture
-WINDOW = 0.3  # of it, a side of what is zoomed
+QUANTILES = (0.0, 0.1, 0.25)
+PIXELS = 1280  # a side of the whole picture
+WINDOW = 0.22  # of it, a side of what is zoomed
 
 
 def gallery(material: Material, quantiles: Sequence[float] = QUANTILES) -> tuple[Gallery, str]:
@@ -37,7 +37,7 @@ def gallery(material: Material, quantiles: Sequence[float] = QUANTILES) -> tuple
     titles = ["ground truth", "ground truth, zoomed"]
     for variant in SHOWN:
         kind, _, count = variant.partition("_")
-        titles.append(f"{LABELS[kind]}, {COUNTS[count]}: {tokens[count]} tokens")
+        titles.append(f"{LABELS[kind]}, {COUNTS[count]}, {tokens[count]} tokens")
     made = Gallery(
         titles=titles,
         labels=[f"{name}\nwall {places[name].thickness:.3f}" for name in chosen],
@@ -58,8 +58,8 @@ def _row(material: Material, object: str, view: int, place: ThinPlace) -> list[C
     meshes = [material.mesh(row) if row and row["status"] == "ok" else None for row in found]
     radius = radius_of([truth[0], *(mesh.vertices for mesh in meshes if mesh is not None)])
     size = int(PIXELS * WINDOW)
-    corner = np.rint(pixel_of(place.point, place.view, radius=radius, size=PIXELS) - size / 2).astype(int)
-    x, y = np.clip(corner, 0, PIXELS - size)
+    spot = pixel_of(place.point, place.view, radius=radius, size=PIXELS)
+    x, y = np.clip(np.rint(spot - size / 2).astype(int), 0, PIXELS - size)
 
     def zoomed(picture: np.ndarray) -> np.ndarray:
         return picture[y : y + size, x : x + size]
@@ -68,7 +68,10 @@ def _row(material: Material, object: str, view: int, place: ThinPlace) -> list[C
         return normal_map(vertices, faces, place.view, radius=radius, size=PIXELS)
 
     whole = drawn(*truth)
-    cells = [Cell(whole[::2, ::2], box=(x / 2, y / 2, size / 2, size / 2)), Cell(zoomed(whole))]
+    frame = framed([whole], margin=0.06)
+    left, top = (round(part * PIXELS) for part in frame[:2])
+    cells = [Cell(cut(whole, frame), box=(x - left, y - top, size, size))]
+    cells.append(Cell(zoomed(whole), ring=(spot[0] - x, spot[1] - y)))
     for row, mesh in zip(found, meshes, strict=True):
         if mesh is None:
             cells.append(Cell(None, absent="failed" if row else "not run"))
@@ -86,7 +89,7 @@ def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
     protocol, rows = material.protocol, material.rows
     cd, viou = metrics(protocol)
     return (
-        f"Place: the least distance through the true solid between walls within {PARALLEL:g}° of parallel (median of 16"
+        f"Ring: the least distance through the true solid between walls within {PARALLEL:g}° of parallel (median of 16"
         " neighbouring rays, in the view frame, whose box has a longest side of 1.9), seen at about 60° to the wall."
         f" Objects: {in_words(quantiles)} of that distance over the n = {n} test objects that have such walls."
         " Reconstructions stand as they were decoded."

@@ -20,13 +20,14 @@ TITLE_LINE = FACE * 1.3 / 72  # inches, of a line of the columns' titles
 class Cell:
     """One picture (h, w, 3) in [0, 1], or None and the words that say why there is none; `text` stands under it.
 
-    box: a window (column, row, width, height) in pixels to mark.
+    box: a window (column, row, width, height) in pixels to mark; ring: a point (column, row) to mark.
     """
 
     picture: np.ndarray | None
     text: str = ""
     absent: str = ""
     box: tuple[float, float, float, float] | None = None
+    ring: tuple[float, float] | None = None
 
 
 def framed(pictures: Sequence[np.ndarray], margin: float = 0.03) -> tuple[float, float, float]:
@@ -80,7 +81,7 @@ class Gallery:
     def height(self, width: float, note: str) -> float:
         """Inches that the whole takes, with this note under it."""
         rows = len(self.rows) * (self.tile(width) + self.lines * LINE)
-        return self.top(width) + rows + (self.below_lines + len(wrapped(note, width))) * LINE + 0.16
+        return self.top(width) + rows + (self.below_lines + len(wrapped(note, width))) * LINE + 0.12
 
     def draw(self, made: Figure) -> None:
         """Fill the figure from the top."""
@@ -122,3 +123,7 @@ def _fill(axes: object, cell: Cell) -> None:
     if cell.box is not None:
         x, y, w, h = cell.box
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=INK, linewidth=0.7))
+    if cell.ring is not None:
+        x, y = cell.ring
+        for colour, width in (("white", 1.8), (INK, 0.8)):  # seen on light and on dark
+            axes.plot(x - 0.5, y - 0.5, "o", markersize=9, fillstyle="none", color=colour, markeredgewidth=width)
