@@ -23,7 +23,7 @@ LABELS = {"pyramid": "pyramid", "single": "single level", "triple": "three level
 COUNTS = {"quarter_lr": "LR/4", "lr": "LR", "half_hr": "HR/2", "hr": "HR", "twice_hr": "2×HR"}
 COLUMNS = ("kind", "count", "tokens", "metric", "mean", "low", "high", "n_objects", "n_seeds", "n_failed", "protocol")
 HEIGHT = 2.75  # inches
-DODGE = 1.035  # neighbours on the axis stand apart by this factor, so that intervals do not hide each other
+DODGE = 1.06  # neighbours on the axis stand apart by this factor, so that intervals do not hide each other
 
 
 def counts_at(scale: str) -> dict[str, int]:
@@ -79,11 +79,11 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
     axes = made.subplots(1, 2, gridspec_kw=place)
     ticks = dict(sorted(zip(table["tokens"], table["count"], strict=True)))
     for panel, metric in zip(axes, (cd, viou), strict=True):
-        for place, (kind, mark) in enumerate(zip(KINDS, MARKS, strict=True)):
+        for shift, (kind, mark) in enumerate(zip(KINDS, MARKS, strict=True)):
             mine = table[(table["kind"] == kind) & (table["metric"] == metric)].sort_values("tokens")
             if mine.empty:
                 continue
-            x, mean = mine["tokens"] * DODGE ** (place - 1), mine["mean"]
+            x, mean = mine["tokens"] * DODGE ** (shift - 1), mine["mean"]
             ends = np.nan_to_num([mean - mine["low"], mine["high"] - mean])  # one object has no interval
             panel.errorbar(
                 x, mean, ends.clip(0), label=LABELS[kind], color=mark.colour, linestyle=mark.line, marker=mark.marker,

@@ -17,7 +17,7 @@ from reports.figures.selection import at_quantiles, in_words
 from reports.figures.thickness import PARALLEL, ThinPlace, thinnest
 
 SHOWN = ("single_lr", "single_hr", "single_twice_hr", "pyramid_hr")
-QUANTILES = (0.0, 0.1, 0.25)
+QUANTILES = (0.05, 0.15, 0.3)
 PIXELS = 1280  # a side of the whole picture
 WINDOW = 0.22  # of it, a side of what is zoomed
 
