@@ -14,7 +14,7 @@ from reports.figures.gallery import Cell, Gallery, cut, framed
 from reports.figures.material import Material
 from reports.figures.normals import normal_map, pixel_of, radius_of
 from reports.figures.selection import at_quantiles, in_words
-from reports.figures.thickness import PARALLEL, ThinPlace, thinnest
+from reports.figures.thickness import NEIGHBOURS, OBLIQUE, PARALLEL, RIM, ThinPlace, thinnest
 
 SHOWN = ("single_lr", "single_hr", "single_twice_hr", "pyramid_hr")
 QUANTILES = (0.05, 0.15, 0.3)
@@ -68,7 +68,9 @@ def _row(material: Material, object: str, view: int, place: ThinPlace) -> list[C
         return normal_map(vertices, faces, place.view, radius=radius, size=PIXELS)
 
     whole = drawn(*truth)
-    frame = framed([whole], margin=0.06)
+    marked = whole.copy()
+    marked[y : y + size, x : x + size] = 0
+    frame = framed([marked])
     left, top = (round(part * PIXELS) for part in frame[:2])
     cells = [Cell(cut(whole, frame), box=(x - left, y - top, size, size))]
     cells.append(Cell(zoomed(whole), ring=(spot[0] - x, spot[1] - y)))
@@ -89,8 +91,9 @@ def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
     protocol, rows = material.protocol, material.rows
     cd, viou = metrics(protocol)
     return (
-        f"Ring: the least distance through the true solid between walls within {PARALLEL:g}° of parallel (median of 16"
-        " neighbouring rays, in the view frame, whose box has a longest side of 1.9), seen at about 60° to the wall."
+        f"Ring: the least distance through the true solid between walls within {PARALLEL:g}° of parallel, near"
+        f" where the wall ends (within {RIM:g} thicknesses; median of {NEIGHBOURS} neighbouring rays, in the view"
+        f" frame, whose box has a longest side of 1.9), seen from about {OBLIQUE:g}° off the wall."
         f" Objects: {in_words(quantiles)} of that distance over the n = {n} test objects that have such walls."
         " Reconstructions stand as they were decoded."
         f" IoU: volume IoU at {viou.removeprefix('viou_')}³ cells ↑, and CD: {cd.replace('cd_', 'CD-')} ↓, of the whole"

@@ -16,9 +16,11 @@ from reports.figures.normals import look, radius_of
 SAMPLES = 4000  # points of the surface that are measured
 NEIGHBOURS = 16  # a place is as thin as the median of so many samples nearest to it
 PARALLEL = 30.0  # degrees: walls that open wider are an edge, whose distance falls to zero, and not a thin part
+RIM = 2.0  # a place counts where the wall ends within so many thicknesses: inside a large wall nothing looks thin
+DIRECTIONS = 8  # along the wall, in which its end is looked for
 STEP = 1e-4  # into the solid, so that a ray does not meet the wall that it starts from
 ELEVATIONS, AZIMUTHS = (-20.0, 10.0, 40.0), 16
-OBLIQUE = 60.0  # degrees between the sight and the wall's normal: both its face and its edge show
+OBLIQUE = 60.0  # degrees from the wall's normal towards its rim is where it is looked at from: face and rim show
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,23 @@ class Solid:
         opposite = -np.einsum("ij,ij->i", self.normals[face], normals)
         return np.where(np.isfinite(distance) & (opposite > np.cos(np.radians(PARALLEL))), distance + STEP, np.inf)
 
+    def rim(self, points: np.ndarray, normals: np.ndarray, thickness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distance (n,) along the wall, from its middle, to where it ends, and the direction (n, 3) of that end."""
+        helper = np.eye(3)[np.abs(normals).argmin(1)]
+        first = np.cross(normals, helper)
+        first /= np.linalg.norm(first, axis=1, keepdims=True)
+        second = np.cross(normals, first)
+        middle = points - normals * thickness[:, None] / 2
+        angles = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
+        turned = [first * np.cos(angle) + second * np.sin(angle) for angle in angles]
+        distances = np.stack([self.hits(middle, direction)[0] for direction in turned])
+        nearest = distances.argmin(0)
+        rows = np.arange(len(points))
+        return distances[nearest, rows], np.stack(turned)[nearest, rows]
+
 
 def thinnest(vertices: np.ndarray, faces: np.ndarray, *, rng: np.random.Generator) -> ThinPlace | None:
-    """The thinnest place that some view sees, or None if the solid has no two near-parallel walls.
+    """The thinnest place near a wall's end that some view sees, or None if the solid has no two near-parallel walls.
 
     Of points drawn by area each gets the median thickness of its nearest ones, so that no single ray decides.
     """
@@ -63,28 +79,32 @@ def thinnest(vertices: np.ndarray, faces: np.ndarray, *, rng: np.random.Generato
     raw = solid.thickness(points, normals)
     _, near = cKDTree(points).query(points, k=NEIGHBOURS)
     smooth = np.sort(raw[near], axis=1)[:, NEIGHBOURS // 2]
-    for i in np.argsort(smooth, kind="stable"):
-        if not np.isfinite(smooth[i]):
-            return None
-        view = _view_of(solid, points[i], normals[i])
+    walls = np.flatnonzero(np.isfinite(smooth) & np.isfinite(raw))
+    walls = walls[np.argsort(smooth[walls], kind="stable")]
+    ends, towards = solid.rim(points[walls], normals[walls], raw[walls])
+    for i, end, direction in zip(walls, ends, towards, strict=True):
+        if end > RIM * smooth[i]:
+            continue
+        angle = np.radians(OBLIQUE)
+        view = _view_of(solid, points[i], normals[i], np.cos(angle) * normals[i] + np.sin(angle) * direction)
         if view is not None:
             return ThinPlace(points[i], normals[i], float(smooth[i]), view)
     return None
 
 
-def _view_of(solid: Solid, point: np.ndarray, normal: np.ndarray) -> View | None:
-    """Of the views that see the point, the one nearest to `OBLIQUE`; None if it is hidden from all."""
-    radius, seen = radius_of([solid.vertices]), []
+def _view_of(solid: Solid, point: np.ndarray, normal: np.ndarray, wish: np.ndarray) -> View | None:
+    """Of the views that see the point, the one nearest to the direction `wish`; None if it is hidden."""
+    radius, best, found = radius_of([solid.vertices]), -np.inf, None
     for elevation in ELEVATIONS:
         for k in range(AZIMUTHS):
             view = look(elevation, 360.0 * k / AZIMUTHS)
             position, _ = camera(elevation, radius)
             eye = position @ view.rotation  # the camera, turned back to where the solid stands
             sight = point - eye
-            cosine = -float(sight @ normal) / np.linalg.norm(sight)
-            if cosine <= 0:
+            likeness = -float(sight @ wish) / np.linalg.norm(sight)
+            if sight @ normal >= 0 or likeness <= best:
                 continue
             distance, _ = solid.hits(eye[None], sight[None])
             if abs(distance[0] - 1) < 1e-3:
-                seen.append((abs(cosine - np.cos(np.radians(OBLIQUE))), len(seen), view))
-    return min(seen)[2] if seen else None
+                best, found = likeness, view
+    return found

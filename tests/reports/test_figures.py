@@ -128,6 +128,8 @@ def test_the_thinnest_place_is_on_the_thin_plate_and_seen_by_its_view():
     place = thinnest(vertices, faces, rng=numpy_rng("plate"))
     assert place.thickness == pytest.approx(0.04, abs=1e-3)
     assert place.point[1] >= 0.1 and abs(place.normal[0]) == pytest.approx(1, abs=1e-6)
+    _, y, z = place.point
+    assert min(y - 0.1, 0.9 - y, z + 0.4, 0.4 - z) < 2 * 0.04 + 0.001  # near the plate's rim, where it looks thin
     picture = normal_map(vertices, faces, place.view, radius=1.2, size=128)
     column, row = pixel_of(place.point, place.view, radius=1.2, size=128).astype(int)
     assert (picture[row, column] < 0.99).any()
