@@ -54,7 +54,7 @@ def main() -> None:
         print(f"{args.out}: {', '.join(record(args.table, args.runs, args.out))}")
         return
     if args.command in figures.FIGURES:
-        print(", ".join(map(str, figures.run(args))))
+        args.make(args)
         return
     from evaluation import protocol as protocols
     from reports import markdown, published, rows, settings, table2

@@ -22,6 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Add one command for each figure."""
     for name, about in FIGURES.items():
         command = commands.add_parser(name, help=about)
+        command.set_defaults(make=run)
         command.add_argument("--rows", nargs="+", type=Path, required=True, help="Parquet files of rows")
         command.add_argument("--protocol", default="v1")
         command.add_argument("--settings", nargs="*", default=[], help="method/variant; the first chooses the objects")
