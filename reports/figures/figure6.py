@@ -78,7 +78,9 @@ def _row(material: Material, object: str, view: int, place: ThinPlace) -> list[C
         if mesh is None:
             cells.append(Cell(None, absent="failed" if row else "not run"))
             continue
-        cells.append(Cell(zoomed(drawn(mesh.vertices, mesh.faces)), _numbers(row, material)))
+        picture = zoomed(drawn(mesh.vertices, mesh.faces))
+        empty = bool((picture > 0.99).all())
+        cells.append(Cell(None if empty else picture, _numbers(row, material), absent="nothing here"))
     return cells
 
 
