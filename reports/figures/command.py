@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> list[Path]:
 
 def _curves(args: argparse.Namespace, rows: object, protocol: object) -> list[Path]:
     from core.files import write_text
+    from reports.comparison import to_csv
     from reports.figures import figure4, style
-    from reports.table2 import to_csv
 
     stem, dataset, scale = args.out.with_suffix(""), rows["dataset"].iloc[0], rows["scale"].iloc[0]
     table = figure4.points(rows, protocol, figure4.counts_at(scale))

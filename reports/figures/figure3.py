@@ -9,11 +9,11 @@ import numpy as np
 
 from evaluation.protocol import Protocol
 from reports import settings
+from reports.comparison import metric_columns
 from reports.figures.gallery import Cell, Gallery, cut, framed, on_white
 from reports.figures.material import Material
 from reports.figures.normals import look, normal_map, radius_of
 from reports.figures.selection import QUANTILES, in_words
-from reports.table2 import metric_columns
 
 PIXELS = 512  # a side of a picture
 

@@ -13,7 +13,8 @@ from methods.settings import read_yaml
 from reports.figures import figure3
 from reports.figures.gallery import Gallery
 from reports.figures.material import Material
-from reports.table2 import Setting, table
+from reports.settings import Setting
+from reports.table2 import table
 
 QUANTILES = (0.25, 0.5, 0.75)
 FILE = Path(__file__).resolve().parent.parent / "figure5.yaml"

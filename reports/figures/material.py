@@ -18,8 +18,8 @@ from evaluation.load import MeshError, Triangles
 from evaluation.placement import onto_truth
 from evaluation.protocol import Protocol
 from methods.meshes import file_name
+from reports.comparison import metric_columns
 from reports.figures.selection import at_quantiles
-from reports.table2 import metric_columns
 
 
 @dataclass(frozen=True)
