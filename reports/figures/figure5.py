@@ -8,6 +8,7 @@ from string import ascii_lowercase
 
 import pandas as pd
 
+from core.errors import UserError
 from evaluation.protocol import Protocol
 from methods.settings import read_yaml
 from reports.figures import figure3
@@ -21,8 +22,12 @@ FILE = Path(__file__).resolve().parent.parent / "figure5.yaml"
 
 
 def columns(path: Path = FILE) -> dict[str, str]:
-    """Titles by method/variant, in the order of the columns, from `reports/figure5.yaml`."""
-    return {column["setting"]: column["title"] for column in read_yaml(path)["columns"]}
+    """Titles by method/variant, in the order of the columns, from `reports/figure5.yaml`. UserError for a bad one."""
+    entries = read_yaml(path)["columns"]
+    for entry in entries:
+        if set(entry) != {"setting", "title"}:  # a comma in a title without quotes makes a key of what follows
+            raise UserError(f"{path.name}: a column has the keys {', '.join(entry)}; it takes setting and title")
+    return {entry["setting"]: entry["title"] for entry in entries}
 
 
 def gallery(

@@ -235,6 +235,15 @@ def test_figure5_has_its_eight_columns_whatever_was_run(root, ellipsoids):
     assert "“(h)”" in note
 
 
+def test_a_column_of_figure5_has_a_setting_and_a_title(tmp_path):
+    assert [title for title in figure5.columns().values() if "HR directly" in title] == [
+        "DiT, HR directly", "MAR, HR directly",
+    ]  # fmt: skip
+    (tmp_path / "bad.yaml").write_text("columns:\n  - {setting: dit/full, title: DiT, directly}\n")
+    with pytest.raises(UserError, match=r"bad.yaml: a column has the keys setting, title, directly"):
+        figure5.columns(tmp_path / "bad.yaml")
+
+
 def test_the_command_draws_a_figure(root, ellipsoids, tmp_path):
     arguments = ["figure3", "--rows", root / "rows.parquet", "--settings", "mar3d/full", "--root", root]
     arguments += ["--prepared", ellipsoids, "--out", tmp_path / "out/figure3.pdf"]
