@@ -27,7 +27,7 @@ from core.errors import UserError
 from core.files import atomic_path
 from core.progress import Progress
 from data.store import Split
-from evaluation import load, score
+from evaluation import load, placement, score
 from evaluation.protocol import Protocol
 
 LABELS = ("dataset", "scale", "method", "variant", "seed")
@@ -90,6 +90,7 @@ def column_types(protocol: Protocol) -> dict[str, str]:
     kinds |= dict.fromkeys(("protocol", "status", "reason"), "str")
     kinds |= dict.fromkeys(metrics + [name + score.BEFORE for name in metrics], "float64")
     kinds |= dict.fromkeys(("rotation_deg", "align_scale", "residual"), "float64") | {"start": "str"}
+    kinds |= dict.fromkeys(placement.COLUMNS, "float64")
     kinds |= {"vertices": "int64", "faces": "int64", "watertight": "bool", "components": "int64"}
     return kinds | {f"seconds_{phase}": "float64" for phase in PHASES}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.randomness import numpy_rng
-from evaluation import metrics, occupancy, surface
+from evaluation import metrics, occupancy, placement, surface
 from evaluation.align import align
 from evaluation.load import Triangles
 from evaluation.metrics import Transform
@@ -32,7 +32,7 @@ def prepare_truth(mesh: Triangles, protocol: Protocol, name: str) -> Truth:
 
     Raises `MeshError` if it has no extent.
     """
-    vertices = _normalise(mesh, mesh, protocol)
+    vertices = placement.normalised(mesh.vertices, mesh.vertices, protocol)
     cloud = surface.sample(vertices, mesh.faces, protocol.points, numpy_rng("evaluation", protocol.name, name, "truth"))
     grids = {}
     if mesh.watertight:
@@ -44,7 +44,8 @@ def score(prediction: Triangles, truth: Triangles, protocol: Protocol, *, name: 
     """Align and measure one pair.
 
     Returns the metric columns of the protocol after alignment, the same with the suffix `_before`, and
-    rotation_deg, align_scale, residual, start. An alignment that does not lower CD-avg is not accepted: then
+    rotation_deg, align_scale, residual, start, and the transform (`evaluation.placement.COLUMNS`).
+    An alignment that does not lower CD-avg is not accepted: then
     both sets are equal and start is "none". Volume IoU is NaN where the ground truth is not watertight.
     Raises `MeshError` if a mesh has no extent.
     """
@@ -53,7 +54,7 @@ def score(prediction: Triangles, truth: Triangles, protocol: Protocol, *, name: 
 
 def score_prepared(prediction: Triangles, truth: Truth, protocol: Protocol, *, name: str) -> dict[str, float | str]:
     """`score`, with a ground truth that was made ready before."""
-    vertices = _normalise(prediction, truth.mesh, protocol)
+    vertices = placement.normalised(prediction.vertices, truth.mesh.vertices, protocol)
     rng = numpy_rng("evaluation", protocol.name, name, "prediction")
     cloud = surface.sample(vertices, prediction.faces, protocol.points, rng)
 
@@ -79,6 +80,7 @@ def score_prepared(prediction: Triangles, truth: Truth, protocol: Protocol, *, n
         "align_scale": transform.scale,
         "residual": residual,
         "start": start,
+        **placement.columns(transform),
     }
     return after | {key + BEFORE: value for key, value in before.items()} | alignment
 
@@ -98,11 +100,5 @@ def failed(protocol: Protocol, *, watertight: bool) -> dict[str, float | str]:
 
 def no_alignment() -> dict[str, float | str]:
     """The alignment columns of a row that has no numbers of its own."""
-    return {"rotation_deg": float("nan"), "align_scale": float("nan"), "residual": float("nan"), "start": "none"}
-
-
-def _normalise(mesh: Triangles, truth: Triangles, protocol: Protocol) -> np.ndarray:
-    if protocol.normalise == "none":
-        return mesh.vertices
-    frame = truth if protocol.normalise == "truth" else mesh
-    return surface.normalise(mesh.vertices, *surface.box(frame.vertices))
+    numbers = ("rotation_deg", "align_scale", "residual", *placement.COLUMNS)
+    return dict.fromkeys(numbers, float("nan")) | {"start": "none"}

@@ -54,7 +54,10 @@ class VariantSpec:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A validated `config.yaml`; `stages` in the order in which they are trained."""
+    """A validated `config.yaml`; `stages` in the order in which they are trained.
+
+    `params_from`: the sections of params that are another method's, whatever they are at a scale.
+    """
 
     name: str
     label: str
@@ -67,6 +70,7 @@ class MethodSpec:
     links: Mapping[str, str]
     stages: Mapping[str, StageDeclaration]
     params: Mapping[str, Any]
+    params_from: Mapping[str, tuple[str, ...]]
     scales: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, VariantSpec]
     resources: Mapping[str, int]
@@ -122,6 +126,13 @@ def load_methods(folder: Path = ROOT / "methods") -> dict[str, MethodSpec]:
     methods = {path.parent.name: _read_method(path) for path in paths}
     for method in methods.values():
         _check_borrowed(method, methods)
+        values = method.folder / PARAMS_SCHEMA
+        for variant in method.variants.values():  # a misspelt param is found before anything runs, at every scale
+            for scale in SCALES:
+                params = _resolve_params(method, variant, scale, methods)
+                if values.exists():
+                    where = f"methods/{method.name}/config.yaml: params of {variant.name} at scale {scale}"
+                    validate(params, values, where)
     return methods
 
 
@@ -151,7 +162,7 @@ def _read_method(path: Path) -> MethodSpec:
         raise UserError(f"{name}: only a control may read the ground truth; set kind: control")
     stages = _read_stages(config, name)
     variants = {key: _read_variant(key, value, stages, name) for key, value in config["variants"].items()}
-    method = MethodSpec(
+    return MethodSpec(
         name=config["name"],
         label=config["label"],
         summary=config["summary"],
@@ -163,18 +174,12 @@ def _read_method(path: Path) -> MethodSpec:
         links=config.get("links", {}),
         stages=stages,
         params=config["params"],
+        params_from={owner: tuple(sections) for owner, sections in config.get("params_from", {}).items()},
         scales=config.get("scales", {}),
         variants=variants,
         resources=config.get("resources", {}),
         folder=path.parent,
     )
-    values = path.with_name(PARAMS_SCHEMA)
-    for variant in variants.values():  # a misspelt param is found before anything runs, at every scale
-        for scale in SCALES:
-            params = _resolve_params(method, variant, scale)
-            if values.exists():
-                validate(params, values, f"{name}: params of {variant.name} at scale {scale}")
-    return method
 
 
 def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclaration]:
@@ -183,9 +188,10 @@ def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclara
         for key, value in config.get("stages", {}).items()
     }
     for stage in declared.values():
+        sections = [*config["params"], *(s for names in config.get("params_from", {}).values() for s in names)]
         for read in stage.reads:
-            if read not in config["params"]:
-                error = known("param", read, config["params"])
+            if read not in sections:
+                error = known("param", read, sections)
                 raise UserError(f"{name}: stage {stage.name} reads what is not there: {error}")
         for need in stage.needs:
             if need not in declared:
@@ -221,6 +227,18 @@ def _read_variant(key: str, value: Mapping[str, Any], stages: Mapping[str, Stage
 
 
 def _check_borrowed(method: MethodSpec, methods: Mapping[str, MethodSpec]) -> None:
+    for name, sections in method.params_from.items():
+        where = f"methods/{method.name}/config.yaml: params_from"
+        if name not in methods:
+            raise UserError(f"{where}: {known('method', name, methods)}")
+        if methods[name].params_from:
+            source = next(iter(methods[name].params_from))
+            raise UserError(f"{where}: {name} takes params from {source} itself; name {source!r}")
+        for section in sections:
+            if section not in methods[name].params:
+                raise UserError(f"{where}.{name}: {known('param', section, methods[name].params)}")
+            if section in method.params:
+                raise UserError(f"{where}.{name}: {section!r} stands in params as well; take one out")
     for stage in method.stages.values():
         if stage.borrowed_from is None:
             continue
@@ -240,9 +258,16 @@ def _check_borrowed(method: MethodSpec, methods: Mapping[str, MethodSpec]) -> No
 # ---------------------------------------------------------------- resolution
 
 
-def _resolve_params(method: MethodSpec, variant: VariantSpec, scale: str) -> dict[str, Any]:
+def _resolve_params(
+    method: MethodSpec, variant: VariantSpec, scale: str, methods: Mapping[str, MethodSpec]
+) -> dict[str, Any]:
     where = f"methods/{method.name}/config.yaml"
-    params = merged(method.params, method.scales.get(scale, {}), f"{where}: scales.{scale}")
+    base = dict(method.params)
+    for name in method.params_from:
+        owner = methods[name]
+        theirs = _resolve_params(owner, owner.variants[owner.first_variant], scale, methods)
+        base |= {section: theirs[section] for section in method.params_from[name]}
+    params = merged(base, method.scales.get(scale, {}), f"{where}: scales.{scale}")
     params = merged(params, variant.params, f"{where}: variants.{variant.name}.params")
     return merged(params, variant.scales.get(scale, {}), f"{where}: variants.{variant.name}.scales.{scale}")
 
@@ -256,7 +281,7 @@ def resolve(method: str, variant: str, scale: str, folder: Path = ROOT / "method
     if scale not in SCALES:
         raise known("scale", scale, SCALES)
     chosen = spec.variants[variant]
-    params = _resolve_params(spec, chosen, scale)
+    params = _resolve_params(spec, chosen, scale, load_methods(folder))
     stages: dict[str, StageSpec] = {}
     for name, stage in spec.stages.items():
         if chosen.stages is not None and name not in chosen.stages:
@@ -298,7 +323,7 @@ def method_sources(method: str, folder: Path = ROOT / "methods") -> tuple[str, .
     The harness (registry, run, manifest) is not part of it: it decides where results lie, not what they are.
     """
     spec = get_method(method, folder)
-    owners = {stage.borrowed_from for stage in spec.stages.values() if stage.borrowed_from}
+    owners = {stage.borrowed_from for stage in spec.stages.values() if stage.borrowed_from} | {*spec.params_from}
     reader = ("core/randomness.py", "data/store.py", "data/views.py", "data/quantise.py")
     shared = (f"methods/{name}" for name in ("layers", "training") if (folder / name).is_dir())
     return (*reader, *shared, *(f"methods/{name}" for name in sorted({method, *owners})))

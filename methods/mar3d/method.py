@@ -55,17 +55,42 @@ class Mar3D:
 
 def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: int, device: torch.device) -> None:
     """Train the VAE, measure it on the validation objects, encode the training views."""
-    vae, latent = params["vae"], params["latent"]
-    training, precision = vae["training"], vae["training"]["precision"]
+    vae, latent, precision = params["vae"], params["latent"], params["vae"]["training"]["precision"]
     split = Split(data.folder, "train")
     pool = SurfacePool(split, device)
+    shares = {"lr": vae["lr_share"], "hr": 1 - vae["lr_share"]}
+    model = train_vae(params, split, pool, shares, out=out, seed=seed, device=device)
+    viou = {bank: reconstruction_viou(model, Split(data.folder, "val"), bank, device, precision) for bank in BANKS}
+    views = list(range(split.n_views)) if latent["cache"] else split.upright_views[:1]
+    posteriors = encode_views(model, pool, views, precision)
+    measured = {bank: statistics(p) for bank, p in posteriors.items()}
+    if latent["cache"]:
+        save_tensors(out / LATENTS, posteriors)
+    scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
+    save_vae(out / "weights.safetensors", model, scaling, {"vae": vae, "latent": latent})
+    noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
+    write_json(out / "measured.json", {"dtype": precision, "val_viou": viou, "posterior_noise": noise})
+
+
+def train_vae(
+    params: Mapping[str, Any],
+    split: Split,
+    pool: SurfacePool,
+    shares: Mapping[str, float],
+    *,
+    out: Path,
+    seed: int,
+    device: torch.device,
+) -> PyramidVAE:
+    """Train the VAE of `vae`, `latent` and `optimiser`; a step trains one bank, drawn by its share."""
+    vae, latent, training = params["vae"], params["latent"], params["vae"]["training"]
     model = seeded(lambda: build_vae(vae, latent), "vae", seed).to(device)
 
     def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         b = training["batch"]
         objects = torch.randint(0, len(pool), (b,), generator=generator).to(device)
         views = draw_views(b, len(split.upright_views), split.n_views, vae["rotated_share"], generator).to(device)
-        bank = "lr" if float(torch.rand((), generator=generator)) < vae["lr_share"] else "hr"
+        bank = pick(shares, float(torch.rand((), generator=generator)))
         batch = pool.batch(objects, views, volume=training["volume"], near=training["near"], generator=generator)
         noise = torch.randn((b, latent["tokens"][bank], latent["channels"]), generator=generator).to(device)
         return model.loss(
@@ -82,16 +107,17 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
         training=training,
         edges=PyramidVAE.EDGES,
     )
-    viou = {bank: reconstruction_viou(model, Split(data.folder, "val"), bank, device, precision) for bank in BANKS}
-    views = list(range(split.n_views)) if latent["cache"] else split.upright_views[:1]
-    posteriors = encode_views(model, pool, views, precision)
-    measured = {bank: statistics(p) for bank, p in posteriors.items()}
-    if latent["cache"]:
-        save_tensors(out / LATENTS, posteriors)
-    scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
-    save_vae(out / "weights.safetensors", model, scaling, {"vae": vae, "latent": latent})
-    noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
-    write_json(out / "measured.json", {"dtype": precision, "val_viou": viou, "posterior_noise": noise})
+    return model
+
+
+def pick(shares: Mapping[str, float], at: float) -> str:
+    """The name at place `at` of [0, 1), each name holding its share, in order; shares sum to 1."""
+    end = 0.0
+    for name, share in shares.items():
+        end += share
+        if at < end:
+            return name
+    return name  # rounding of the sum
 
 
 @torch.no_grad()
@@ -224,7 +250,7 @@ class Cascade:
             bank = "lr"
             if self.hr is not None:
                 draws = np.stack([rng.standard_normal(latents.shape[1:], dtype=np.float32) for rng in rngs])
-                t = self.params["mar_hr"]["augmentation"]["inference"]
+                t = sampling["hr"]["augmentation"]
                 low = augment(latents, t, torch.from_numpy(draws).to(self.device))
                 latents, bank = sample(self.hr, batch, low, rngs=rngs, params=sampling["hr"]), "hr"
         seconds = (time.monotonic() - start) / len(images)

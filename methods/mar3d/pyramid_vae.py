@@ -50,7 +50,7 @@ class PyramidVAE(nn.Module):
 
     levels: the fractions of the input points each cross-attention sees, as divisors: (1, 4, 16) is the
     pyramid, (1,) the single-level ablation with the same input points, (1, 1, 1) the control with the pyramid's
-    parameters but one resolution. tokens: {"lr": …, "hr": …}.
+    parameters but one resolution. tokens: of each bank of queries, {"lr": …, "hr": …} or any other names.
     """
 
     EDGES = ("queries", "embed_points", "embed_queries", "to_posterior", "to_logit")
@@ -77,7 +77,7 @@ class PyramidVAE(nn.Module):
         self.levels = tuple(levels)
         self.fourier = FourierFeatures(octaves)
         self.embed_points = nn.Linear(self.fourier.width + 3, width)
-        banks = {bank: nn.Parameter(torch.randn(tokens[bank], width) * 0.02) for bank in BANKS}
+        banks = {bank: nn.Parameter(torch.randn(tokens[bank], width) * 0.02) for bank in tokens}
         self.queries = nn.ParameterDict(banks)
         self.cross = nn.ModuleList(CrossBlock(width, heads, mlp_ratio) for _ in self.levels)
         self.encoder = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(encoder_depth))
@@ -113,7 +113,7 @@ class PyramidVAE(nn.Module):
         self.to_posterior.bias.chunk(2)[1].fill_(log_variance)
 
     def encode(self, points: Tensor, normals: Tensor, bank: str) -> Posterior:
-        """points, normals: (b, n, 3), in random order, so that a prefix is a random subset. bank: lr or hr."""
+        """points, normals: (b, n, 3), in random order, so that a prefix is a random subset. bank: as in `tokens`."""
         features = self.embed_points(torch.cat([self.fourier(points), normals], -1))
         queries = self.queries[bank].expand(len(points), -1, -1)
         # Each block returns query + attention + MLP; only what it adds is summed, or the query would count

@@ -58,7 +58,8 @@ def test_columns_are_those_of_the_design(table, quick):
     assert list(table.columns) == [
         "dataset", "scale", "object", "view", "category", "method", "variant", "seed", "protocol", "status", "reason",
         *quick.metrics, *(f"{name}_before" for name in quick.metrics), "rotation_deg", "align_scale", "residual",
-        "start", "vertices", "faces", "watertight", "components",
+        "start", "rotation_x", "rotation_y", "rotation_z", "translation_x", "translation_y", "translation_z",
+        "vertices", "faces", "watertight", "components",
         "seconds_condition", "seconds_sample", "seconds_decode", "seconds_mesh",
     ]  # fmt: skip
 

@@ -249,3 +249,40 @@ def test_the_registry_is_fast_and_torch_free():
         "assert took < 1, took\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+TAKER = {
+    "name": "gamma",
+    "label": "Gamma",
+    "summary": "takes params from alpha",
+    "entry": "method:Gamma",
+    "kind": "method",
+    "params_from": {"alpha": ["a"]},
+    "stages": {"own": {"reads": ["a", "d"]}},
+    "params": {"d": 1},
+    "variants": {"full": None, "other": {"params": {"a": {"x": 5}}}},
+}
+
+
+def test_params_taken_from_another_method_are_its_own_at_every_scale(tmp_path):
+    folder = write(tmp_path, BASE, TAKER)
+    for scale in SCALES:
+        theirs = resolve("alpha", "full", scale, folder).params["a"]
+        assert resolve("gamma", "full", scale, folder).params == {"d": 1, "a": theirs}
+        assert resolve("gamma", "other", scale, folder).params["a"] == {**theirs, "x": 5}
+    assert {"methods/alpha", "methods/gamma"} <= set(method_sources("gamma", folder))
+    assert resolve("gamma", "full", "smoke", folder).stage("own").owner == "gamma"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"params_from": {"alhpa": ["a"]}}, "there is no method 'alhpa'"),
+        ({"params_from": {"alpha": ["a", "z"]}}, "params_from.alpha: there is no param 'z'"),
+        ({"params": {"d": 1, "a": {}}}, "'a' stands in params as well; take one out"),
+        ({"variants": {"full": {"params": {"a": {"q": 1}}}}}, "there is no param 'a.q'"),
+    ],
+)
+def test_params_from_must_name_what_is_there(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        load_methods(write(tmp_path, BASE, {**TAKER, **change}))

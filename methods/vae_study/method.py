@@ -1,0 +1,65 @@
+"""Study: MAR-3D's VAE at several token counts and kinds of levels, rebuilding the true surface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.files import write_json
+from data.store import Split
+from methods.contract import Failure, Mesh, PreparedData
+from methods.mar3d.latents import load_vae, save_vae
+from methods.mar3d.method import decode_meshes, reconstruction_viou, train_vae
+from methods.training.loop import autocast, device_of
+from methods.training.pool import SurfacePool
+from methods.vae_study.tokens import token_counts
+
+
+class VaeStudy:
+    """One VAE with a bank of queries for each token count; `reconstruction.bank` is the one that is decoded."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+
+    def fit(self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int) -> None:
+        """Train the stage `vae`: all banks of `study.trained` at once, each drawn equally often."""
+        banks, counts = self.params["study"]["trained"], token_counts(self.params)
+        latent = {**self.params["latent"], "tokens": {bank: counts[bank] for bank in banks}}
+        params = {**self.params, "latent": latent}
+        vae, device = params["vae"], device_of()
+        split, shares = Split(data.folder, "train"), dict.fromkeys(banks, 1 / len(banks))
+        model = train_vae(params, split, SurfacePool(split, device), shares, out=out, seed=seed, device=device)
+        save_vae(out / "weights.safetensors", model, {}, {"vae": vae, "latent": latent})
+        precision, val = vae["training"]["precision"], Split(data.folder, "val")
+        viou = {bank: reconstruction_viou(model, val, bank, device, precision) for bank in banks}
+        write_json(out / "measured.json", {"dtype": precision, "val_viou": viou})
+
+    def load(self, stages: Mapping[str, Path], device: str) -> VaeStudy:
+        """Load the VAE. Raises ValueError if the bank to decode is not one that was trained."""
+        self.device, self.bank = device_of(device), self.params["reconstruction"]["bank"]
+        if self.bank not in self.params["study"]["trained"]:
+            raise ValueError(f"reconstruction.bank is {self.bank!r}, which study.trained does not list; add it there")
+        self.vae, _ = load_vae(stages["vae"], self.device)
+        return self
+
+    @torch.no_grad()
+    def generate(
+        self,
+        images: np.ndarray,
+        *,
+        rngs: Sequence[np.random.Generator],
+        ground_truth: Sequence[Any] | None = None,
+    ) -> list[Mesh | Failure]:
+        """Reconstructions of the prepared surface points, from the posterior's mean, in the view frame."""
+        if ground_truth is None:
+            raise ValueError("the ground truth was not handed over; config.yaml must say reads_ground_truth: true")
+        surfaces = [sample.surface() for sample in ground_truth]
+        points, normals = (torch.from_numpy(np.stack(a)).to(self.device) for a in zip(*surfaces, strict=True))
+        precision = self.params["vae"]["training"]["precision"]
+        with autocast(self.device, precision):
+            latents = self.vae.encode(points, normals, self.bank).mean
+        return decode_meshes(self.vae, latents, self.params["extraction"], precision)
