@@ -9,12 +9,13 @@ ENVIRONMENT := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONPATH=
 SETTINGS := $(if $(filter-out cpu,$(SCALE))$(DATASET),--config scale=$(SCALE)$(if $(DATASET), 'dataset=$(DATASET)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test table2
+.PHONY: help setup test table2 all
 
 help: ## this text
 	@echo "make setup                        the environment alone (.venv, from requirements.lock)"
 	@echo "make table2 [SCALE=…] [DATASET=…] from meshes to reports/table2.csv; SCALE: smoke, cpu (default), gpu, paper"
 	@echo "                                  DATASET: procedural (default), meshes, or the path of a folder of meshes"
+	@echo "make all [SCALE=…] [DATASET=…]    every table and figure, the claims, and Snakemake's report in reports/report.html"
 	@echo "make test                         all tests"
 
 setup: $(VENV)/.complete ## the environment alone
@@ -27,3 +28,7 @@ test: $(VENV)/.complete ## all tests
 
 table2: $(VENV)/.complete ## from meshes to reports/table2.csv
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/table2.csv
+
+all: $(VENV)/.complete ## every table and figure, the claims, and Snakemake's report
+	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/all
+	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) --report reports/report.html -- reports/all

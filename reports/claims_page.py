@@ -56,10 +56,10 @@ def _reading(frame: pd.DataFrame, printed: Mapping[str, Any], level: float) -> l
     family = int(judged["family"].iloc[0]) if len(judged) else 0
     notes = [
         "Effect: left side minus right side of the tested inequality, object by object, mean with the 95 % interval of"
-        " the paired bootstrap; failed objects count with the worst values. LR and HR tokens: the counts of this scale.",
+        " the paired bootstrap; failed objects count with the worst values. LR, HR tokens: the counts of this scale.",
         "Verdict: *reproduced* or *contradicted* if the effect differs from 0 in the claimed or in the other direction,"
         f" with a family-wise error of at most {level:.0%} (Holm, {family} claims judged); else *inconclusive*, which"
-        " is not evidence of no effect. The interval is of one claim alone: it may leave out 0 where the family does not.",
+        " is not evidence of no effect. The interval is of one claim alone, so that it may leave out 0 all the same.",
         "All of it holds for this dataset, this scale and this protocol, and says nothing of other sizes.",
     ]
     if len(judged) and int(judged["n_seeds"].max()) == 1:
@@ -86,7 +86,7 @@ def _standing(all_rows: pd.DataFrame, protocol: Protocol) -> list[str]:
     chosen: list[Setting] = [setting(name) for name in ["mar3d/full", *controls]]
     titles, lines = comparison.metric_titles(protocol), []
     for one in chosen:
-        found = comparison.measurements(all_rows, one, None, protocol, table="table2")
+        found = comparison.measurements(all_rows, one, None, protocol)
         if found:
             count = comparison.counts(comparison.rows_of(all_rows, one))
             label = f"*{one.label}* ({one.control})" if one.control else one.label

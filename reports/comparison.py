@@ -26,6 +26,8 @@ INTERVAL = ("", "_low", "_high")
 DIFFERENCE = ("_difference", "_difference_low", "_difference_high")
 COUNTS = ("n_objects", "n_seeds", "n_failed")
 CONTEXT = ("protocol", "scale", "dataset")
+STREAM = "table2"
+"""What the bootstrap's random streams are named after, with context, setting and metric: in every table the same."""
 
 
 def metric_columns(protocol: Protocol) -> dict[str, str]:
@@ -107,17 +109,15 @@ def hash_of(mine: pd.DataFrame, protocol: Protocol) -> str:
     return rows.hash_of(mine, list(metric_columns(protocol).values())) if len(mine) else ""
 
 
-def measurements(
-    all_rows: pd.DataFrame, setting: Setting, base: Setting | None, protocol: Protocol, *, table: str
-) -> dict[str, Any]:
+def measurements(all_rows: pd.DataFrame, setting: Setting, base: Setting | None, protocol: Protocol) -> dict[str, Any]:
     """Means with intervals of a setting and its paired differences to `base`; empty where nothing was measured.
 
-    table: the name of the table, after which the bootstrap's random streams are called.
+    The same rows give the same intervals in whichever table they stand.
     """
     mine = rows_of(all_rows, setting)
     if not measured(mine):
         return {}
-    names = (table, *context(all_rows, protocol).values(), setting.name)
+    names = (STREAM, *context(all_rows, protocol).values(), setting.name)
     line: dict[str, Any] = {}
     for metric in METRICS:
         interval = bootstrap_mean(values(mine, metric, protocol)[1], rng=numpy_rng(*names, metric))

@@ -55,7 +55,7 @@ def table(
         line |= {"as_base": int(same_params(entry["setting"], spec["base"], context["scale"])), **context}
         line |= {**comparison.counts(mine), "status": comparison.status(mine, absent="not run")}
         line["rows_hash"] = comparison.hash_of(mine, protocol)
-        lines.append(line | comparison.measurements(all_rows, setting, base, protocol, table="schedules"))
+        lines.append(line | comparison.measurements(all_rows, setting, base, protocol))
     return comparison.frame_of(lines, COLUMNS)
 
 

@@ -51,7 +51,7 @@ def table(
         line["rows_hash"] = comparison.hash_of(mine, protocol)
         paper = published.values(printed, "table2", setting.published, protocol)
         line |= {f"{metric}_published": value for metric, value in paper.items()}
-        line |= comparison.measurements(all_rows, setting, settings[0], protocol, table="table2")
+        line |= comparison.measurements(all_rows, setting, settings[0], protocol)
         lines.append(line)
     return comparison.frame_of(lines, COLUMNS)
 
@@ -72,7 +72,7 @@ def by_category(
             line |= {**context, **comparison.counts(part)}
             for metric in METRICS:
                 _, values = comparison.values(part, metric, protocol)
-                rng = numpy_rng("table2", *context.values(), setting.name, metric, "category", str(category))
+                rng = numpy_rng(comparison.STREAM, *context.values(), setting.name, metric, "category", str(category))
                 interval = bootstrap_mean(values, rng=rng)
                 line |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
             lines.append(line)

@@ -72,6 +72,7 @@ def _lines(
     root: Path | None,
     context: Mapping[str, str],
 ) -> Iterator[dict[str, Any]]:
+    known: dict[tuple[str, str], dict[str, Any]] = {}  # MAR's settings stand under every matching
     for matching in spec["matchings"]:
         chosen = settings(spec, matching)
         for column in spec["columns"]:
@@ -81,9 +82,12 @@ def _lines(
             line |= {"method": setting.method, "variant": setting.variant, "against": against or "", **context}
             line |= {**comparison.counts(mine), "status": comparison.status(mine, absent="not run")}
             line["rows_hash"] = comparison.hash_of(mine, protocol)
-            base = chosen[against] if against else None
-            line |= comparison.measurements(all_rows, setting, base, protocol, table="table_s1")
-            yield line | _seconds(mine, setting, context) | (costs(root, setting) if root and len(mine) else {})
+            base, pair = chosen[against] if against else None, (setting.name, against or "")
+            if pair not in known:
+                known[pair] = comparison.measurements(all_rows, setting, base, protocol)
+                known[pair] |= _seconds(mine, setting, context)
+                known[pair] |= costs(root, setting) if root and len(mine) else {}
+            yield line | known[pair]
 
 
 def _seconds(mine: pd.DataFrame, setting: Setting, context: Mapping[str, str]) -> dict[str, float]:
@@ -94,7 +98,7 @@ def _seconds(mine: pd.DataFrame, setting: Setting, context: Mapping[str, str]) -
     if not len(timed):
         return {}
     values = timed.groupby("object")["seconds_sample"].mean().to_numpy(np.float64)
-    found = bootstrap_mean(values, rng=numpy_rng("table_s1", *context.values(), setting.name, "seconds"))
+    found = bootstrap_mean(values, rng=numpy_rng(comparison.STREAM, *context.values(), setting.name, "seconds"))
     return {"seconds": found.mean, "seconds_low": found.low, "seconds_high": found.high}
 
 
