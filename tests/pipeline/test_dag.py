@@ -107,19 +107,3 @@ def test_a_dataset_without_test_objects_is_refused_at_once(tmp_path):
 def test_a_gpu_is_asked_for_only_where_one_is_visible(monkeypatch, value, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert Dag.gpus(None) == gpus
-
-
-def test_the_meshes_of_an_external_system_are_inputs(tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    (tmp_path / "procedural" / "sub").mkdir(parents=True)
-    for name in ("b.v00.glb", "sub/a {x}.OBJ", "note.txt"):
-        (tmp_path / "procedural" / name).write_text("")
-    smoke, card = dag(), wildcards(method="triposr", variant="full")
-    plan = registry.resolve("external", "full", "smoke")
-    params = {**plan.params, "root": f"{tmp_path}/{{dataset}}"}
-    theirs = replace(plan, method=replace(plan.method, kind="external"), params=params)
-    monkeypatch.setattr(registry, "resolve", lambda *_: theirs)
-    assert [path.split("/")[-1] for path in smoke.outside_meshes(card)] == ["b.v00.glb", "a {x}.OBJ"]
-    monkeypatch.setattr(registry, "resolve", lambda *_: plan)
-    assert smoke.outside_meshes(card) == []
