@@ -1,4 +1,4 @@
-"""Intervals of means over objects and seeds, by the bootstrap. Pure NumPy.
+"""Intervals and tests of means over objects and seeds, by the bootstrap. Pure NumPy.
 
 Objects and seeds are resampled as crossed factors: a resample draws n objects and, independently, k seeds, and takes
 the mean of what they share. Seeds are not drawn anew for each object, because one training stands behind all
@@ -65,6 +65,69 @@ def paired_difference(
     if a.shape != b.shape:
         raise ValueError(f"shapes {a.shape} and {b.shape} differ: a pair needs the same objects and seeds")
     return bootstrap_mean(a - b, rng=rng, resamples=resamples, level=level)
+
+
+def bootstrap_p(values: np.ndarray, *, rng: np.random.Generator, resamples: int = RESAMPLES) -> float:
+    """Two-sided p-value of the hypothesis that the mean over objects (and seeds) is 0; NaN with fewer than two objects.
+
+    values: paired differences, (n_objects,) or (n_objects, n_seeds); objects as in `bootstrap_mean`. The symmetric
+    bootstrap-t: how often is the mean of a resample at least as many of its own standard errors away from the sample's
+    mean as that is from 0? A percentile interval of few objects is too narrow, and a family of tests looks far into its
+    tails; dividing by the resample's own standard error mends that (Hall 1992, section 3.6). With several seeds the
+    standard error is that of two crossed random factors. No p-value is below 2^(1 - n), that of n signs which agree.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    table = table[:, None] if table.ndim == 1 else table
+    table = table[np.isfinite(table).all(axis=1)]
+    n, k = table.shape
+    if n < 2:
+        return float("nan")
+    mean, error = table.mean(), float(_standard_errors(np.full((1, n), 1 / n), np.full((1, k), 1 / k), table)[1][0])
+    if error <= 1e-12 * max(abs(mean), np.abs(table).max()):  # all differences are the same number
+        return 1.0 if mean == 0 else max(1 / (resamples + 1), 2.0 ** (1 - n))
+    beyond, step = 0, max(1, _CHUNK // (n * k))
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        objects = _weights(count, n, rng)
+        seeds = _weights(count, k, rng) if k > 1 else np.ones((count, 1))
+        means, errors = _standard_errors(objects, seeds, table)
+        # Written without a division: a resample of one object, repeated, has no spread and counts as far away.
+        beyond += int((np.abs(means - mean) * error >= abs(mean) * errors * (1 - 1e-12)).sum())
+    return max((beyond + 1) / (resamples + 1), 2.0 ** (1 - n))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Adjusted p-values of a family of tests (m,): those below alpha are rejected with family-wise error at most alpha.
+
+    Holm 1979: the i-th smallest of m is multiplied by m - i + 1, and none is smaller than the one before it.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    if p.ndim != 1 or np.isnan(p).any() or ((p < 0) | (p > 1)).any():
+        raise ValueError(f"p-values of shape {p.shape}: expected (m,) numbers between 0 and 1")
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
+
+
+def _standard_errors(objects: np.ndarray, seeds: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and their standard errors (r,) of `table` (n, k) under weights of objects (r, n) and of seeds (r, k).
+
+    One seed: the standard deviation over objects / sqrt(n). Several: objects and seeds are crossed random factors, so
+    the variance of the mean is (MS_objects + MS_seeds - MS_rest) / (n k), but not below its larger part alone.
+    """
+    n, k = table.shape
+    by_object = np.einsum("rk,nk->rn", seeds, table)
+    means = (objects * by_object).sum(axis=1)
+    of_objects = (objects * (by_object - means[:, None]) ** 2).sum(axis=1) / (n - 1)
+    if k == 1:
+        return means, np.sqrt(of_objects)
+    by_seed = np.einsum("rn,nk->rk", objects, table)
+    of_seeds = (seeds * (by_seed - means[:, None]) ** 2).sum(axis=1) / (k - 1)
+    squares = np.einsum("rn,rk,nk->r", objects, seeds, table**2) - means**2
+    rest = squares - of_objects * (n - 1) - of_seeds * (k - 1)  # weighted sums of squares over n k
+    both = of_objects + of_seeds - rest / ((n - 1) * (k - 1))
+    return means, np.sqrt(np.maximum(both, np.maximum(of_objects, of_seeds)))
 
 
 def _resampled_means(table: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -21,6 +21,7 @@ from core.identity import ROOT, params_key
 from evaluation import protocol
 from methods import registry
 from methods.settings import known, read_yaml, validate
+from pipeline.artefacts import ARTEFACTS
 
 FOLDER = ROOT / "config"
 SCHEMA = FOLDER / "config.schema.yaml"
@@ -50,12 +51,21 @@ def load(given: Mapping[str, Any]) -> dict[str, Any]:
     validate(config, SCHEMA, "the configuration")
     config = _with_dataset(config)
     protocol.load(config["evaluation"]["protocol"])
-    for run in config["table2"]["settings"] + config["table2"]["controls"]:
+    for name in ARTEFACTS:
+        _check_artefact(name, config, scale)
+    return config
+
+
+def _check_artefact(name: str, config: Mapping[str, Any], scale: str) -> None:
+    declared = config[name]
+    for run in [*declared.get("settings", ()), *declared.get("controls", ())]:
         method, _, variant = run.partition("/")
         if not variant:
-            raise UserError(f"table2: {run!r} is not method/variant, for example mar3d/full")
+            raise UserError(f"{name}: {run!r} is not method/variant, for example mar3d/full")
         registry.resolve(method, variant, scale)
-    return config
+    for other in declared.get("of", ()):
+        if other not in ARTEFACTS:
+            raise UserError(f"{name}.of: {known('artefact', other, ARTEFACTS)}")
 
 
 def _typed(value: Any, key: str) -> Any:

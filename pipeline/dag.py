@@ -27,6 +27,7 @@ from data.sources import SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
 from methods import registry
 from methods.external import folder as external
+from pipeline.artefacts import ARTEFACTS
 
 RUNS = "runs"
 READER = ("data/store.py", "data/views.py", "data/quantise.py")
@@ -59,11 +60,10 @@ class Dag:
         self.root = f"{RUNS}/{self.dataset}/{self.scale}"
         self.logs = f"{self.root}/logs"
         self.prepared = f"{self.root}/prepared-{params_key(key)}"
-        self.settings, self.controls = config["table2"]["settings"], config["table2"]["controls"]
 
     @property
     def description(self) -> str:
-        """What the configured table is of, as its columns say."""
+        """What the configured tables are of, as their columns say."""
         return f"dataset {self.dataset}, scale {self.scale}, protocol {self.config['evaluation']['protocol']}"
 
     def wildcards(self) -> dict[str, str]:
@@ -185,25 +185,36 @@ class Dag:
         """Hash of the evaluation's sources and of the protocol."""
         return source_hash(*self.SCORE_CODE, f"evaluation/protocols/{wildcards.protocol}.yaml")
 
-    def table2_rows(self, wildcards: Any) -> list[str]:
-        """The rows of every setting, control and seed; what has no randomness is run with the first seed only."""
-        name, paths = self.config["evaluation"]["protocol"], []
-        for method, variant in (run.split("/") for run in self.settings + self.controls):
+    def runs_of(self, name: str) -> list[str]:
+        """The settings, then the controls (method/variant) whose rows an artefact needs, each once."""
+        declared = self.config[name]
+        settings, controls = list(declared.get("settings", ())), list(declared.get("controls", ()))
+        for other in declared.get("of", ()):
+            settings += self.config[other].get("settings", ())
+            controls += self.config[other].get("controls", ())
+        return list(dict.fromkeys(settings + controls))
+
+    def rows(self, name: str) -> list[str]:
+        """The rows that an artefact needs, of every seed; what has no randomness is run with the first seed only."""
+        protocol_name, paths = self.config["evaluation"]["protocol"], []
+        for method, variant in (run.split("/") for run in self.runs_of(name)):
             seeds = self.config["seeds"] if registry.get_method(method).stochastic else self.config["seeds"][:1]
-            paths += [f"{self.root}/rows/{name}/{method}/{variant}/seed{seed}.parquet" for seed in seeds]
+            paths += [f"{self.root}/rows/{protocol_name}/{method}/{variant}/seed{seed}.parquet" for seed in seeds]
         return paths
 
-    def table2_arguments(self, wildcards: Any) -> str:
-        """The command line of the table, without rows and output."""
-        held_out = self.source.get("held_out_family")
-        text = f"--protocol {self.config['evaluation']['protocol']} --settings {' '.join(self.settings)}"
-        text += f" --controls {' '.join(self.controls)}" if self.controls else ""
-        return text + (f" --held-out {shlex.quote(held_out)}" if held_out else "")
+    def report_arguments(self, name: str) -> str:
+        """The command line of an artefact, without rows and output."""
+        declared, text = self.config[name], f"--protocol {self.config['evaluation']['protocol']}"
+        for key in ("settings", "controls"):
+            text += f" --{key} {' '.join(declared[key])}" if declared.get(key) else ""
+        values = {"held_out": self.source.get("held_out_family"), "prepared": self.prepared, "root": self.root}
+        chosen = {key.replace("_", "-"): values[key] for key in ARTEFACTS[name].options if values[key]}
+        return f"{text} {_options(chosen)}".rstrip()
 
-    def table2_labels(self, wildcards: Any) -> str:
-        """Key of what the methods' configs say of each row (label, kind, published): part of the table."""
+    def report_labels(self, name: str) -> str:
+        """Key of what the methods' configs say of each row (label, kind, published): part of the artefact."""
         about = []
-        for method, variant in (run.split("/") for run in self.settings + self.controls):
+        for method, variant in (run.split("/") for run in self.runs_of(name)):
             spec = registry.get_method(method)
             chosen = spec.variants[variant]
             about.append([spec.label, spec.kind, spec.reads_ground_truth, chosen.label, chosen.published])

@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from pipeline.artefacts import Artefact
+
+FINE = ("ok", "not run")
 
 
 def bad_rows(table: Path) -> list[str]:
-    """`method/variant: status` of the rows of a table whose status does not begin with ok."""
+    """`name: status` of the rows of a table that say of something that it failed or is missing."""
     with table.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if not row["status"].startswith("ok")]
-    return [f"{row['method']}/{row['variant']}: {row['status']}" for row in rows]
+        rows = [row for row in csv.DictReader(file) if not row.get("status", "ok").startswith(FINE)]
+    names = [row.get("claim") or f"{row['method']}/{row['variant']}" for row in rows]
+    return [f"{name}: {row['status']}" for name, row in zip(names, rows, strict=True)]
 
 
-def succeeded(table: Path, description: str) -> None:
-    """Print the table if it is there; exit with status 3 if a method stands in it as failed."""
-    page = table.with_suffix(".md")
-    if not (table.exists() and page.exists()):
-        return
-    text = page.read_text(encoding="utf-8")
-    if description not in text.splitlines()[0]:  # an older table, and this run made something else
-        return
-    print(f"\n{text}\nwritten to {table}", file=sys.stderr)
-    bad = bad_rows(table)
+def succeeded(artefacts: Sequence[Artefact], description: str) -> None:
+    """Print the tables that are there; exit with status 1 if a method stands in one of them as failed."""
+    bad: list[str] = []
+    for table in _tables(artefacts):
+        page = table.with_suffix(".md")
+        if not (table.exists() and page.exists()):
+            continue
+        text = page.read_text(encoding="utf-8")
+        if description not in text.splitlines()[0]:  # an older table, and this run made something else
+            continue
+        print(f"\n{text}\nwritten to {table}", file=sys.stderr)
+        bad += [line for line in bad_rows(table) if line not in bad]
     if bad:
         sys.exit("the table is complete but for: " + "; ".join(bad))
 
 
-def failed(table: Path) -> None:
+def failed(artefacts: Sequence[Artefact]) -> None:
     """Say where to look, and that a table from before is not of this run."""
-    old = f" {table} is of an earlier run and does not show it." if table.exists() else ""
+    old = [str(table) for table in _tables(artefacts) if table.exists()]
+    verb = "is of an earlier run and does" if len(old) == 1 else "are of an earlier run and do"
     text = "\nSome jobs failed; the log of each is under runs/. The same command goes on from here."
-    print(text + old, file=sys.stderr)
+    print(text + (f" {', '.join(old)} {verb} not show it." if old else ""), file=sys.stderr)
+
+
+def _tables(artefacts: Sequence[Artefact]) -> list[Path]:
+    """The tables among the artefacts: those whose first file is CSV."""
+    return [Path(artefact.paths[0]) for artefact in artefacts if artefact.paths[0].endswith(".csv")]

@@ -1,62 +1,131 @@
-"""The reports' front door.
+"""The reports' front door: one command for each artefact of pipeline/artefacts.py.
 
     python -m reports table2 --protocol v1 --settings mar3d/full mar3d/no_pyramid --controls ground_truth/full \\
         --rows runs/procedural/cpu/rows/v1/*/*/seed0.parquet --out reports/table2.csv
 
-writes `table2.csv`, `table2.md` and `table2_by_category.csv` beside each other.
+writes `table2.csv`, `table2.md` and `table2_by_category.csv` beside each other; the others likewise.
 
     python -m reports record --table reports/table2.csv --out reports/recorded/mine
 
-copies them, with the rows and one manifest of the run, to a folder worth committing.
+copies a table, with the rows and one manifest of the run, to a folder worth committing.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import run_cli
+from core.errors import UserError, run_cli
 from core.files import write_text
+
+Make = Callable[[argparse.Namespace], None]
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m reports", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="command", required=True, metavar="table2|record")
-    table2 = commands.add_parser("table2", help="the ablations of MAR-3D beside the paper's numbers")
-    table2.add_argument("--rows", nargs="+", type=Path, required=True, help="Parquet files of rows")
-    table2.add_argument("--settings", nargs="+", required=True, help="method/variant; compared with the first one")
-    table2.add_argument("--controls", nargs="*", default=[], help="method/variant")
-    table2.add_argument("--protocol", default="v1")
-    table2.add_argument("--held-out", help="the category that no training object has")
-    table2.add_argument("--out", type=Path, default=Path("reports/table2.csv"))
-    record = commands.add_parser("record", help="keep a table with its rows and a manifest of its run")
-    record.add_argument("--table", type=Path, default=Path("reports/table2.csv"))
-    record.add_argument("--runs", type=Path, default=Path("runs"))
-    record.add_argument("--out", type=Path, required=True, help="folder")
+    commands = main.add_subparsers(dest="command", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--rows", nargs="+", type=Path, required=True, help="Parquet files of rows")
+    shared.add_argument("--settings", nargs="+", default=[], help="method/variant")
+    shared.add_argument("--controls", nargs="*", default=[], help="method/variant")
+    shared.add_argument("--protocol", default="v1")
+
+    def artefact(name: str, text: str, make: Make) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, parents=[shared])
+        command.add_argument("--out", type=Path, default=Path(f"reports/{name}.csv"))
+        command.set_defaults(make=make)
+        return command
+
+    ablations = artefact("table2", "the ablations of MAR-3D beside the paper's numbers", table2)
+    ablations.add_argument("--held-out", help="the category that no training object has")
+    numbers = artefact("table_s1", "the numbers behind Figure 5: MAR and DiT, matched in three ways", table_s1)
+    numbers.add_argument("--root", type=Path, help="folder of the dataset and scale under runs/, for its manifests")
+    artefact("schedules", "sweeps of MAR-3D's sampling", schedules)
+    artefact("claims", "the paper's claims, each with a verdict", claims)
+    index = commands.add_parser("all", help="list files with their hashes")
+    index.add_argument("--files", nargs="+", type=Path, required=True)
+    index.add_argument("--out", type=Path, default=Path("reports/all"))
+    index.set_defaults(make=everything)
+    keep = commands.add_parser("record", help="keep a table with its rows and a manifest of its run")
+    keep.add_argument("--table", type=Path, default=Path("reports/table2.csv"))
+    keep.add_argument("--runs", type=Path, default=Path("runs"))
+    keep.add_argument("--out", type=Path, required=True, help="folder")
+    keep.set_defaults(make=record)
     return main
 
 
-def main() -> None:
-    """Run one command."""
-    args = parser().parse_args()
-    if args.command == "record":
-        from reports.record import record
-
-        print(f"{args.out}: {', '.join(record(args.table, args.runs, args.out))}")
-        return
+def table2(args: argparse.Namespace) -> None:
+    """Table 2, its page, and the same by category."""
     from evaluation import protocol as protocols
     from reports import markdown, published, rows, settings, table2
 
     protocol, printed = protocols.load(args.protocol), published.read()
     chosen = [settings.setting(name) for name in [*args.settings, *args.controls]]
+    if not chosen:
+        raise UserError("name at least one setting, for example --settings mar3d/full")
     all_rows = rows.read(args.rows)
     frame = table2.table(all_rows, chosen, protocol, printed)
     categories = table2.by_category(all_rows, chosen, protocol, args.held_out)
     write_text(args.out.with_name(f"{args.out.stem}_by_category.csv"), table2.to_csv(categories))
     write_text(args.out.with_suffix(".md"), markdown.render(frame, protocol, printed))
     write_text(args.out, table2.to_csv(frame))
+
+
+def table_s1(args: argparse.Namespace) -> None:
+    """Table S1 and its page."""
+    from evaluation import protocol as protocols
+    from reports import comparison, rows, table_s1
+
+    protocol = protocols.load(args.protocol)
+    frame = table_s1.table(rows.read(args.rows), table_s1.read(), args.settings, protocol, args.root)
+    write_text(args.out.with_suffix(".md"), table_s1.page(frame, protocol))
+    write_text(args.out, comparison.to_csv(frame))
+
+
+def schedules(args: argparse.Namespace) -> None:
+    """The sweeps of the sampling and their page."""
+    from evaluation import protocol as protocols
+    from reports import comparison, rows, schedules
+
+    protocol = protocols.load(args.protocol)
+    frame = schedules.table(rows.read(args.rows), schedules.read(), args.settings, protocol)
+    write_text(args.out.with_suffix(".md"), schedules.page(frame, protocol))
+    write_text(args.out, comparison.to_csv(frame))
+
+
+def claims(args: argparse.Namespace) -> None:
+    """The claims with their verdicts and their page."""
+    from evaluation import protocol as protocols
+    from reports import claims, claims_page, comparison, published, rows
+
+    protocol, printed = protocols.load(args.protocol), published.read()
+    all_rows, spec = rows.read(args.rows), claims.read()
+    frame = claims.table(all_rows, spec, protocol, printed)
+    write_text(args.out.with_suffix(".md"), claims_page.render(frame, all_rows, protocol, printed, spec["level"]))
+    write_text(args.out, comparison.to_csv(frame))
+
+
+def everything(args: argparse.Namespace) -> None:
+    """What was made, as `sha256sum --check` reads it."""
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path}\n" for path in args.files]
+    write_text(args.out, "".join(lines))
+
+
+def record(args: argparse.Namespace) -> None:
+    """Keep a run."""
+    from reports.record import record
+
+    print(f"{args.out}: {', '.join(record(args.table, args.runs, args.out))}")
+
+
+def main() -> None:
+    """Run one command."""
+    args = parser().parse_args()
+    args.make(args)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,37 @@
-# Rows and published.yaml -> tables.
+# Rows and YAML -> tables and figures: one rule for each artefact of pipeline/artefacts.py, which says how to add another.
+
+for artefact in ARTEFACTS.values():
+
+    rule:
+        name:
+            artefact.name
+        input:
+            dag.rows(artefact.name),
+        output:
+            [report(path, category=artefact.name, labels={"file": Path(path).name}) for path in artefact.paths],
+        log:
+            f"{dag.logs}/{artefact.name}.log",
+        params:
+            name=artefact.name,
+            run=dag.report_arguments(artefact.name),
+            reads=source_hash(*(f"reports/{file}" for file in artefact.reads)),
+            labels=dag.report_labels(artefact.name),
+            code=source_hash(*dag.REPORT_CODE),
+        localrule: True
+        message:
+            f"{artefact.name}: {dag.description}"
+        shell:
+            "python -m reports {params.name} {params.run} --rows {input} --out {output[0]} 2>&1 | tee {log}"
 
 
-rule table2:
+rule everything:
     input:
-        dag.table2_rows,
+        [path for artefact in ARTEFACTS.values() for path in artefact.paths],
     output:
-        csv="reports/table2.csv",
-        page="reports/table2.md",
-        categories="reports/table2_by_category.csv",
+        EVERYTHING,
     log:
-        f"{dag.logs}/table2.log",
-    params:
-        run=dag.table2_arguments,
-        published=source_hash("reports/published.yaml"),
-        labels=dag.table2_labels,
-        code=source_hash(*dag.REPORT_CODE),
+        f"{dag.logs}/everything.log",
     message:
-        "Table 2: {dag.description}"
+        "all tables and figures: {dag.description}"
     shell:
-        "python -m reports table2 {params.run} --rows {input} --out {output.csv} 2>&1 | tee {log}"
+        "python -m reports all --files {input} --out {output} 2>&1 | tee {log}"

@@ -1,18 +1,41 @@
-"""Rows of a table from the methods' own configs: labels, which are controls, what the paper calls them."""
+"""Settings of a table from the methods' own configs: labels, which are controls, what the paper calls them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from core.errors import UserError
 from methods import registry
 from methods.settings import known
-from reports.table2 import Setting
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of a table. `control`: '' or why it is no competitor; `published`: row of the paper's table."""
+
+    method: str
+    variant: str
+    label: str
+    control: str = ""
+    published: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`mar3d/full`."""
+        return f"{self.method}/{self.variant}"
+
+
+def split(name: str) -> tuple[str, str]:
+    """Method and variant of `method/variant`; UserError if it is something else."""
+    method, separator, variant = name.partition("/")
+    if not separator:
+        raise UserError(f"{name!r} is not method/variant, for example mar3d/full")
+    return method, variant
 
 
 def setting(name: str) -> Setting:
     """The setting `method/variant`. Raises UserError for an unknown one."""
-    method, separator, variant = name.partition("/")
-    if not separator:
-        raise UserError(f"{name!r} is not method/variant, for example mar3d/full")
+    method, variant = split(name)
     spec = registry.get_method(method)
     if variant not in spec.variants:
         raise known(f"variant of {method}", variant, spec.variants)
@@ -20,3 +43,13 @@ def setting(name: str) -> Setting:
     control = "" if spec.kind != "control" else "control, sees the truth" if spec.reads_ground_truth else "control"
     label = chosen.label if chosen.label.startswith(spec.label) else f"{spec.label}: {chosen.label}"
     return Setting(method, variant, label, control, chosen.published)
+
+
+def planned(name: str, label: str | None = None) -> Setting:
+    """The setting of a name that a report plans for: one that no method offers yet is named after itself."""
+    method, variant = split(name)
+    try:
+        found = setting(name)
+    except UserError:
+        found = Setting(method, variant, name)
+    return found if label is None else Setting(method, variant, label, found.control, found.published)

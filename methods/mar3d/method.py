@@ -224,7 +224,7 @@ class Cascade:
             bank = "lr"
             if self.hr is not None:
                 draws = np.stack([rng.standard_normal(latents.shape[1:], dtype=np.float32) for rng in rngs])
-                t = self.params["mar_hr"]["augmentation"]["inference"]
+                t = sampling["hr"]["augmentation"]
                 low = augment(latents, t, torch.from_numpy(draws).to(self.device))
                 latents, bank = sample(self.hr, batch, low, rngs=rngs, params=sampling["hr"]), "hr"
         seconds = (time.monotonic() - start) / len(images)

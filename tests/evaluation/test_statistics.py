@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.randomness import numpy_rng
-from evaluation.statistics import bootstrap_mean, paired_difference
+from evaluation.statistics import bootstrap_mean, bootstrap_p, holm, paired_difference
 
 
 def coverage(draw, truth: float, *, trials: int = 300) -> float:
@@ -103,3 +103,64 @@ def test_shapes_that_cannot_be_paired_are_refused():
         paired_difference(np.zeros(3), np.zeros(4), rng=numpy_rng("r"))
     with pytest.raises(ValueError, match="expected"):
         bootstrap_mean(np.zeros((2, 2, 2)), rng=numpy_rng("r"))
+
+
+def rejected(draw, level: float, *, trials: int = 300, resamples: int = 500) -> int:
+    values = (draw(numpy_rng("data", trial)) for trial in range(trials))
+    p = [bootstrap_p(v, rng=numpy_rng("resample", trial), resamples=resamples) for trial, v in enumerate(values)]
+    return int((np.array(p) <= level).sum())
+
+
+@pytest.mark.parametrize("draw", [
+    lambda rng: rng.normal(size=20),
+    lambda rng: rng.exponential(size=20) - 1,
+    lambda rng: rng.normal(size=(20, 1)) + 0.5 * rng.normal(size=(20, 3)),
+])  # fmt: skip
+def test_a_null_is_rejected_as_often_as_stated(draw):
+    # 10 % of 300 within three standard deviations of a binomial
+    assert 15 <= rejected(draw, 0.1) <= 45
+
+
+def test_p_agrees_with_the_t_test_on_normal_differences():
+    from scipy.stats import ttest_1samp
+
+    for shift in (0.1, 0.3, 0.5):
+        values = numpy_rng("t", str(shift)).normal(size=40) + shift
+        assert bootstrap_p(values, rng=numpy_rng("r")) == pytest.approx(ttest_1samp(values, 0).pvalue, abs=0.02)
+
+
+def test_p_of_degenerate_differences():
+    assert bootstrap_p(np.zeros(30), rng=numpy_rng("r")) == 1
+    assert bootstrap_p(np.full(30, 0.2), rng=numpy_rng("r"), resamples=999) == pytest.approx(0.001)
+    assert bootstrap_p(np.full(4, 0.2), rng=numpy_rng("r")) == 2**-3  # four equal signs say no more
+    assert np.isnan(bootstrap_p(np.array([0.3]), rng=numpy_rng("r")))
+    assert np.isnan(bootstrap_p(np.array([0.3, np.nan]), rng=numpy_rng("r")))
+
+
+def test_seeds_that_disagree_have_a_large_p():
+    table = 0.01 * numpy_rng("o").normal(size=(200, 1)) + np.array([[-0.5, 0.2, 0.9]])
+    assert bootstrap_p(table, rng=numpy_rng("r")) > 0.3
+    assert bootstrap_p(table[:, 2], rng=numpy_rng("r")) < 0.001
+
+
+def test_holm_by_hand():
+    # sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2, 0.5 * 1, each at least the one before
+    np.testing.assert_allclose(holm(np.array([0.03, 0.5, 0.01, 0.02])), [0.06, 0.5, 0.04, 0.06])
+    np.testing.assert_allclose(holm(np.array([0.4, 0.9])), [0.8, 0.9])
+    assert holm(np.array([])).shape == (0,)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm(np.array([0.1, float("nan")]))
+
+
+def test_holm_holds_the_family_wise_error_under_the_global_null():
+    families = 4000
+    p = numpy_rng("holm").random((families, 10))
+    wrong = sum(bool((holm(row) <= 0.05).any()) for row in p)
+    # 1 - 0.995^10 = 4.9 % of independent families, within three standard deviations
+    assert abs(wrong / families - (1 - 0.995**10)) < 3 * np.sqrt(0.05 * 0.95 / families)
+
+
+def test_holm_rejects_more_than_bonferroni():
+    p = np.array([0.001, 0.006, 0.02])
+    assert (holm(p) <= 0.05).sum() == 3
+    assert (3 * p <= 0.05).sum() == 2

@@ -7,6 +7,7 @@ import pytest
 from core.errors import UserError
 from methods import registry
 from pipeline import config
+from pipeline.artefacts import ARTEFACTS, EVERYTHING, asked_for
 from pipeline.dag import Dag
 
 SMOKE = {"scale": "smoke"}
@@ -77,7 +78,7 @@ def test_a_name_that_is_not_known_matches_no_rule():
 
 def test_a_method_without_randomness_is_run_once_whatever_the_seeds():
     table = {"settings": ["mar3d/full"], "controls": ["mean_shape/full"]}
-    paths = dag(seeds=[3, 4], table2=table).table2_rows(None)
+    paths = dag(seeds=[3, 4], table2=table).rows("table2")
     assert [path.split("/")[-3:] for path in paths] == [
         ["mar3d", "full", "seed3.parquet"], ["mar3d", "full", "seed4.parquet"], ["mean_shape", "full", "seed3.parquet"],
     ]  # fmt: skip
@@ -107,3 +108,42 @@ def test_a_dataset_without_test_objects_is_refused_at_once(tmp_path):
 def test_a_gpu_is_asked_for_only_where_one_is_visible(monkeypatch, value, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert Dag.gpus(None) == gpus
+
+
+def test_an_artefact_needs_the_rows_of_those_it_is_judged_on_each_once():
+    smoke = dag()
+    judged = smoke.rows("claims")
+    assert len(set(judged)) == len(judged)
+    for other in smoke.config["claims"]["of"]:
+        assert set(smoke.rows(other)) <= set(judged)
+
+
+def test_a_scale_may_run_less():
+    assert dag(schedules={"settings": ["mar3d/full"]}).rows("schedules") == dag().rows("table2")[:1]
+
+
+def test_the_command_of_an_artefact_is_told_what_it_asks_for():
+    table2, numbers = (dag().report_arguments(name) for name in ("table2", "table_s1"))
+    assert "--held-out stool" in table2 and "--root" not in table2
+    assert table2.index("--settings mar3d/full ") < table2.index("--controls ground_truth/full ")
+    assert "--root runs/procedural/smoke" in numbers and "--controls" not in numbers
+
+
+def test_every_artefact_has_a_command_files_of_its_own_and_what_it_reads():
+    from core.identity import ROOT
+    from reports.__main__ import parser
+
+    files = [path for artefact in ARTEFACTS.values() for path in artefact.paths]
+    assert len(set(files)) == len(files)
+    smoke = dag()
+    for artefact in ARTEFACTS.values():
+        line = f"{artefact.name} {smoke.report_arguments(artefact.name)} --rows x --out {artefact.paths[0]}"
+        assert str(parser().parse_args(line.split()).out) == artefact.paths[0]
+        assert all((ROOT / "reports" / name).is_file() for name in artefact.reads)
+
+
+def test_what_a_run_is_asked_for():
+    assert [artefact.name for artefact in asked_for(set())] == ["table2"]
+    assert [artefact.name for artefact in asked_for({"reports/table2_by_category.csv"})] == ["table2"]
+    assert [artefact.name for artefact in asked_for({"reports/claims.md"})] == ["claims"]
+    assert [artefact.name for artefact in asked_for({EVERYTHING})] == list(ARTEFACTS)

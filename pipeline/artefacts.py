@@ -1,0 +1,59 @@
+"""What is made of rows: every table and figure, its files, and what its command is told.
+
+To add one, NAME:
+
+1. `NAME` in `config/config.yaml`, and in its schema as another `artefact`: the settings and controls (method/variant)
+   whose rows it needs. A scale's file may name others. `of` names artefacts whose rows it needs as well.
+2. An entry in `ARTEFACTS` below: its files, the first of which is `--out`.
+3. A command `python -m reports NAME` that writes them from
+   `--protocol P --settings … --controls … --rows … --out …` and the options of its entry.
+
+The rule, its inputs, what makes it run again, its place in `reports/all` and in Snakemake's report follow from these.
+Rows are inputs, so meshes and weights of every setting lie under `--root` when the command runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FOLDER = "reports"
+EVERYTHING = f"{FOLDER}/all"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A table or a figure.
+
+    files: what it writes, relative to `reports/`. reads: YAML files there that decide what it shows. options: beyond
+    those that every command has; `held_out` (the category without training objects), `prepared` (the folder of
+    prepared shards), `root` (the folder of the dataset and scale under runs/).
+    """
+
+    name: str
+    files: tuple[str, ...]
+    reads: tuple[str, ...] = ("published.yaml",)
+    options: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> list[str]:
+        """Its files."""
+        return [f"{FOLDER}/{file}" for file in self.files]
+
+
+ARTEFACTS = {
+    artefact.name: artefact
+    for artefact in (
+        Artefact("table2", ("table2.csv", "table2.md", "table2_by_category.csv"), options=("held_out",)),
+        Artefact("table_s1", ("table_s1.csv", "table_s1.md"), reads=("table_s1.yaml",), options=("root",)),
+        Artefact("schedules", ("schedules.csv", "schedules.md"), reads=("schedules.yaml",)),
+        Artefact("claims", ("claims.csv", "claims.md"), reads=("published.yaml", "claims.yaml")),
+    )
+}
+
+
+def asked_for(targets: set[str]) -> list[Artefact]:
+    """The artefacts that the targets of a run name: all for `reports/all`, Table 2 where they name none."""
+    if EVERYTHING in targets:
+        return list(ARTEFACTS.values())
+    named = [artefact for artefact in ARTEFACTS.values() if targets & {artefact.name, *artefact.paths}]
+    return named or [ARTEFACTS["table2"]]

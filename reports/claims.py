@@ -1,0 +1,105 @@
+"""The paper's claims (`claims.yaml`), each judged on rows: a line with the effect, its interval, and a verdict.
+
+What a verdict means stands in `reports/verdicts.py`, and for a reader in docs/claims.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.errors import UserError
+from evaluation.protocol import Protocol
+from methods.settings import read_yaml, validate
+from reports import comparison, contrast, published, rows
+from reports.comparison import CONTEXT, COUNTS, INTERVAL
+from reports.contrast import Contrast
+from reports.settings import planned
+from reports.verdicts import NOT_RUN, Evidence, judge
+
+FILE = Path(__file__).with_name("claims.yaml")
+SCHEMA = Path(__file__).with_name("claims.schema.yaml")
+COLUMNS = (
+    "claim", "says", "source", "note", "metric", "expression",
+    "published", *(f"effect{suffix}" for suffix in INTERVAL), "p", "p_holm", "family", "verdict",
+    *COUNTS, *CONTEXT, "status", "rows_hash",
+)  # fmt: skip
+
+
+def read(path: Path = FILE) -> dict[str, Any]:
+    """The claims. Raises UserError for an unknown key and for an expression that is none."""
+    spec = read_yaml(path)
+    validate(spec, SCHEMA, f"reports/{path.name}")
+    for name, claim in spec["claims"].items():
+        try:
+            contrast.parse(claim["expression"])
+        except UserError as error:
+            raise UserError(f"reports/{path.name}: {name}: {error}") from error
+    return spec
+
+
+def table(
+    all_rows: pd.DataFrame, spec: Mapping[str, Any], protocol: Protocol, printed: Mapping[str, Any]
+) -> pd.DataFrame:
+    """One line for each claim, columns `COLUMNS`, in the order of the file.
+
+    all_rows: of `reports.rows.read`. printed: the published numbers. A claim of which a setting has no rows is `not
+    run`; one of which a setting failed on every object is `not run` too, and its status says `failed`. Single failed
+    objects count with the worst values. Raises UserError where the settings of a claim were scored on other objects.
+    """
+    context = comparison.context(all_rows, protocol)
+    lines, family = {}, {}
+    for name, claim in spec["claims"].items():
+        stated = contrast.parse(claim["expression"])
+        parts = {setting: comparison.rows_of(all_rows, planned(setting)) for setting in stated.weights}
+        line = {"claim": name, "note": "", **claim, **context, "verdict": NOT_RUN}
+        line["published"] = published_effect(stated, claim["metric"], protocol, printed)
+        line["status"] = _status(parts)
+        if line["status"].startswith("ok"):
+            family[name] = Evidence(effects(stated, parts, claim["metric"], protocol), stated.sign)
+            mine = pd.concat(list(parts.values())).sort_values(list(rows.IDENTITY))
+            line |= {**comparison.counts(mine), "rows_hash": comparison.hash_of(mine, protocol)}
+            line["n_seeds"] = min(part["seed"].nunique() for part in parts.values())
+        else:
+            line |= dict.fromkeys(COUNTS, 0) | {"rows_hash": ""}
+        lines[name] = line
+    for name, found in judge(family, level=spec["level"], stream=tuple(context.values())).items():
+        effect = found.effect
+        lines[name] |= {"effect": effect.mean, "effect_low": effect.low, "effect_high": effect.high}
+        lines[name] |= {"p": found.p, "p_holm": found.p_holm, "family": len(family), "verdict": found.verdict}
+    frame = comparison.frame_of(list(lines.values()), COLUMNS)
+    return frame.astype({"family": "Int64"})
+
+
+def effects(stated: Contrast, parts: Mapping[str, pd.DataFrame], metric: str, protocol: Protocol) -> np.ndarray:
+    """Left minus right for each object and seed, (n_objects, n_seeds), in the protocol's unit.
+
+    parts: the rows of each setting of the contrast.
+    """
+    tables = comparison.paired(parts, metric, protocol)
+    return np.sum([weight * tables[name] for name, weight in stated.weights.items()], axis=0)
+
+
+def published_effect(stated: Contrast, metric: str, protocol: Protocol, printed: Mapping[str, Any]) -> float:
+    """The same difference of the numbers of the paper's Table 2; NaN where it does not print one of them."""
+    total = 0.0
+    for name, weight in stated.weights.items():
+        paper = published.values(printed, "table2", planned(name).published, protocol)
+        total += weight * paper.get(metric, float("nan"))
+    return total
+
+
+def _status(parts: Mapping[str, pd.DataFrame]) -> str:
+    """`ok`, with what failed; `failed: …` if nothing of a setting succeeded; `not run: …` if one has no rows."""
+    absent = [name for name, part in parts.items() if not len(part)]
+    broken = [name for name, part in parts.items() if len(part) and not comparison.measured(part)]
+    if broken:
+        return "failed: " + "; ".join(f"{name}: {comparison.status(parts[name])}" for name in broken)
+    if absent:
+        return f"not run: no rows of {', '.join(absent)}"
+    failed = sum(comparison.counts(part)["n_failed"] for part in parts.values())
+    return f"ok, {failed} failed" if failed else "ok"

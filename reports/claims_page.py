@@ -1,0 +1,95 @@
+"""The page of the claims: what was claimed, what was measured, the verdict, and how far to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from evaluation.protocol import Protocol
+from methods import registry
+from reports import comparison, markdown
+from reports.comparison import METRICS
+from reports.settings import Setting, setting
+from reports.verdicts import VERDICTS
+
+
+def render(
+    frame: pd.DataFrame, all_rows: pd.DataFrame, protocol: Protocol, printed: Mapping[str, Any], level: float
+) -> str:
+    """The claims as Markdown: a summary, the claims, and where the judged method stands among the controls.
+
+    level: the family-wise error that the verdicts were made with.
+    """
+    titles = comparison.metric_titles(protocol)
+    header = ["claim", "paper's source", "as tested", "paper's effect", "measured effect [95 %]", "p (Holm)"]
+    lines = []
+    for _, row in frame.iterrows():
+        tested = markdown.escaped(f"{titles[row['metric']][:-2]}: {row['expression']}")
+        said = f"{row['says']} ({row['note']})" if row["note"] else row["says"]
+        cells = [said, row["source"], tested, markdown.number(row["published"], sign=True) or "no number"]
+        cells += [markdown.interval(row, "effect", sign=True), _probability(row["p_holm"])]
+        cells += [str(row["n_objects"] or ""), str(row["n_seeds"] or ""), _verdict(row)]
+        lines.append(cells)
+    counted = ", ".join(f"{int((frame['verdict'] == verdict).sum())} {verdict}" for verdict in VERDICTS)
+    text = f"Claims of the paper: {markdown.of(frame.iloc[0])}. {counted}.\n\n"
+    text += markdown.grid([*header, "objects", "seeds", "verdict"], lines)
+    return "\n".join([text, *_reading(frame, printed, level), *_standing(all_rows, protocol)])
+
+
+def _verdict(row: pd.Series) -> str:
+    """The word, and beside it what a reader must know of the rows."""
+    word = f"**{row['verdict']}**"
+    if row["status"] == "ok":
+        return word
+    reason = row["status"].removeprefix("not run: ").removeprefix("ok, ")
+    return f"{word} ({markdown.escaped(reason)})"
+
+
+def _probability(value: float) -> str:
+    return "" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _reading(frame: pd.DataFrame, printed: Mapping[str, Any], level: float) -> list[str]:
+    judged = frame[frame["family"].notna()]
+    family = int(judged["family"].iloc[0]) if len(judged) else 0
+    notes = [
+        "Effect: left side minus right side of the tested inequality, object by object, mean with the 95 % interval of"
+        " the paired bootstrap; failed objects count with the worst values. LR and HR tokens: the counts of this scale.",
+        "Verdict: *reproduced* or *contradicted* if the effect differs from 0 in the claimed or in the other direction,"
+        f" with a family-wise error of at most {level:.0%} (Holm, {family} claims judged); else *inconclusive*, which"
+        " is not evidence of no effect. The interval is of one claim alone: it may leave out 0 where the family does not.",
+        "All of it holds for this dataset, this scale and this protocol, and says nothing of other sizes.",
+    ]
+    if len(judged) and int(judged["n_seeds"].max()) == 1:
+        notes.append(
+            "One seed: the test is over objects, so that a verdict is of the models that were trained, not of what"
+            " another training would give."
+        )
+    notes.append(
+        f"Paper's effect: the same difference in arXiv {printed['source']['arxiv']}, Table 2, on Google Scanned"
+        " Objects, with other data and sizes than here; *no number*: the paper shows it in a figure or in words."
+    )
+    return [f"- {note}" for note in notes]
+
+
+def _standing(all_rows: pd.DataFrame, protocol: Protocol) -> list[str]:
+    """Where the judged method stands: a claim about a model that loses to retrieval is to be read with care."""
+    names = sorted(set(zip(all_rows["method"], all_rows["variant"], strict=True)))
+    methods = registry.load_methods()
+    controls = [
+        f"{method}/{variant}"
+        for method, variant in names
+        if method in methods and methods[method].kind == "control" and variant == methods[method].first_variant
+    ]
+    chosen: list[Setting] = [setting(name) for name in ["mar3d/full", *controls]]
+    titles, lines = comparison.metric_titles(protocol), []
+    for one in chosen:
+        found = comparison.measurements(all_rows, one, None, protocol, table="table2")
+        if found:
+            count = comparison.counts(comparison.rows_of(all_rows, one))
+            label = f"*{one.label}* ({one.control})" if one.control else one.label
+            lines.append([label, *(markdown.interval(found, metric) for metric in METRICS), str(count["n_objects"])])
+    header = ["setting", *(titles[metric] for metric in METRICS), "objects"]
+    return ["", "Where the judged method stands among the controls:", "", markdown.grid(header, lines)]

@@ -1,0 +1,142 @@
+"""What tables say of one setting: means with intervals, paired differences, counts, and a status in words.
+
+Each metric has its mean over objects with a 95 % bootstrap interval and the paired difference to another setting with
+its interval. Where a protocol counts Chamfer distance in another unit (`report.cd_unit`), values are in that unit.
+Failed objects count with the worst values of the protocol, which the rows hold.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.errors import UserError
+from core.randomness import numpy_rng
+from evaluation.protocol import Protocol
+from evaluation.statistics import bootstrap_mean, paired_difference
+from reports import rows
+from reports.settings import Setting
+
+METRICS = ("fscore", "cd", "nc")
+INTERVAL = ("", "_low", "_high")
+DIFFERENCE = ("_difference", "_difference_low", "_difference_high")
+COUNTS = ("n_objects", "n_seeds", "n_failed")
+CONTEXT = ("protocol", "scale", "dataset")
+
+
+def metric_columns(protocol: Protocol) -> dict[str, str]:
+    """Which column of the rows each metric of a table is."""
+    return {"fscore": f"fscore_{protocol.report.fscore:g}", "cd": protocol.report.cd, "nc": "nc"}
+
+
+def metric_titles(protocol: Protocol) -> dict[str, str]:
+    """How a table heads each metric, with an arrow towards the better: `F@0.1 ↑`."""
+    unit = protocol.report.cd_unit
+    cd = {"cd_avg": "CD-avg", "cd_sum": "CD-sum", "cd_sq": "CD-sq"}[protocol.report.cd]
+    cd += "" if unit == 1 else f" / {unit:g}"
+    return {"fscore": f"F@{protocol.report.fscore:g} ↑", "cd": f"{cd} ↓", "nc": "NC ↑"}
+
+
+def context(all_rows: pd.DataFrame, protocol: Protocol) -> dict[str, str]:
+    """Protocol, scale and dataset of the rows, which must be one each. Raises UserError otherwise."""
+    found = {name: rows.one(all_rows, name) for name in CONTEXT}
+    if found["protocol"] != protocol.name:
+        raise UserError(f"the rows are of protocol {found['protocol']}, but the table asks for {protocol.name}")
+    return found
+
+
+def rows_of(all_rows: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    """The rows of one setting."""
+    return all_rows[(all_rows["method"] == setting.method) & (all_rows["variant"] == setting.variant)]
+
+
+def counts(mine: pd.DataFrame) -> dict[str, int]:
+    """How many objects, seeds and failed rows."""
+    failed = int((mine["status"] != "ok").sum())
+    return {"n_objects": mine["object"].nunique(), "n_seeds": mine["seed"].nunique(), "n_failed": failed}
+
+
+def measured(mine: pd.DataFrame) -> bool:
+    """Whether anything succeeded: where nothing did, the worst values say nothing about the method."""
+    return bool((mine["status"] == "ok").any())
+
+
+def status(mine: pd.DataFrame, absent: str = "missing: no rows") -> str:
+    """`ok`; `ok, k failed: reason` (they count with the worst values); `failed: reason`; `absent` without rows."""
+    if not len(mine):
+        return absent
+    failed = mine[mine["status"] != "ok"]
+    if not len(failed):
+        return "ok"
+    reasons = Counter(failed["reason"])
+    reason = min(reasons, key=lambda text: (-reasons[text], text))  # the most frequent one, the same in every run
+    return f"ok, {len(failed)} failed: {reason}" if measured(mine) else f"failed: {reason}"
+
+
+def values(mine: pd.DataFrame, metric: str, protocol: Protocol) -> tuple[list[str], np.ndarray]:
+    """Objects and their values (n_objects, n_seeds) of `fscore`, `cd` or `nc`, in the protocol's unit."""
+    seeds = sorted(int(seed) for seed in mine["seed"].unique())
+    objects, table = rows.matrix(mine, metric_columns(protocol)[metric], seeds)
+    return objects, table / (protocol.report.cd_unit if metric == "cd" else 1.0)
+
+
+def paired(parts: Mapping[str, pd.DataFrame], metric: str, protocol: Protocol) -> dict[str, np.ndarray]:
+    """The values of several settings (name -> its rows) over the same objects and seeds, (n_objects, n_seeds) each.
+
+    Where they differ in seeds, since one has no randomness, all are averaged over theirs. Raises UserError if the
+    settings were scored on different objects.
+    """
+    tables: dict[str, np.ndarray] = {}
+    first: tuple[str, list[str]] | None = None
+    for name, mine in parts.items():
+        objects, tables[name] = values(mine, metric, protocol)
+        if first is not None and objects != first[1]:
+            raise UserError(f"{name} and {first[0]} were scored on different objects; score both again")
+        first = first or (name, objects)
+    if len({tuple(sorted(mine["seed"].unique())) for mine in parts.values()}) > 1:
+        return {name: table.mean(1, keepdims=True) for name, table in tables.items()}
+    return tables
+
+
+def hash_of(mine: pd.DataFrame, protocol: Protocol) -> str:
+    """A short hash of what the rows say; '' without rows."""
+    return rows.hash_of(mine, list(metric_columns(protocol).values())) if len(mine) else ""
+
+
+def measurements(
+    all_rows: pd.DataFrame, setting: Setting, base: Setting | None, protocol: Protocol, *, table: str
+) -> dict[str, Any]:
+    """Means with intervals of a setting and its paired differences to `base`; empty where nothing was measured.
+
+    table: the name of the table, after which the bootstrap's random streams are called.
+    """
+    mine = rows_of(all_rows, setting)
+    if not measured(mine):
+        return {}
+    names = (table, *context(all_rows, protocol).values(), setting.name)
+    line: dict[str, Any] = {}
+    for metric in METRICS:
+        interval = bootstrap_mean(values(mine, metric, protocol)[1], rng=numpy_rng(*names, metric))
+        line |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+        if base is None or base.name == setting.name or not measured(rows_of(all_rows, base)):
+            continue
+        pair = paired({base.name: rows_of(all_rows, base), setting.name: mine}, metric, protocol)
+        rng = numpy_rng(*names, metric, "difference")
+        gap = paired_difference(pair[setting.name], pair[base.name], rng=rng)
+        name = f"{metric}_difference"
+        line |= {name: gap.mean, f"{name}_low": gap.low, f"{name}_high": gap.high}
+    return line
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """CSV with a fixed number of digits, so that equal rows give equal bytes."""
+    return frame.to_csv(index=False, float_format="%.5f", lineterminator="\n")
+
+
+def frame_of(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table with these columns in this order; what a line does not say is empty."""
+    return pd.DataFrame(lines, columns=list(columns))

@@ -1,0 +1,68 @@
+"""From paired differences to verdicts. Pure NumPy: nothing here knows what is claimed.
+
+A verdict is about direction. Each claim is a two-sided test of the hypothesis that its effect is 0, by the paired
+bootstrap over objects (and seeds, where there are several); the p-values of all claims that could be judged are
+adjusted together (Holm), so that the chance of any false verdict, where no effect is there, is at most `level`.
+
+- reproduced: significant, in the direction claimed.
+- contradicted: significant, in the other direction.
+- inconclusive: not significant. This is not evidence of no effect; the interval says what effects are still possible.
+- not run: a setting has no scores.
+
+The interval is that of one claim alone (95 %, not widened for the family).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.randomness import numpy_rng
+from evaluation.statistics import RESAMPLES, Interval, bootstrap_mean, bootstrap_p, holm
+
+REPRODUCED, CONTRADICTED, INCONCLUSIVE, NOT_RUN = VERDICTS = ("reproduced", "contradicted", "inconclusive", "not run")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Effects of one claim, (n_objects,) or (n_objects, n_seeds), and the claimed direction: 1 is above 0, -1 below."""
+
+    effects: np.ndarray
+    sign: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the evidence says: mean effect with its interval, p-values (NaN with fewer than two objects), and a word."""
+
+    effect: Interval
+    p: float
+    p_holm: float
+    verdict: str
+
+
+def judge(
+    family: Mapping[str, Evidence], *, level: float, stream: tuple[str, ...] = (), resamples: int = RESAMPLES
+) -> dict[str, Judgement]:
+    """The judgements of a family of claims (name -> evidence).
+
+    level: family-wise error. stream: what the random streams of the bootstrap are named after, with the claim.
+    """
+    effects, p = {}, {}
+    for name, evidence in family.items():
+        effects[name] = bootstrap_mean(
+            evidence.effects, rng=numpy_rng("claims", *stream, name, "interval"), resamples=resamples
+        )
+        p[name] = bootstrap_p(evidence.effects, rng=numpy_rng("claims", *stream, name, "p"), resamples=resamples)
+    tested = [name for name in family if np.isfinite(p[name])]
+    adjusted = dict(zip(tested, holm(np.array([p[name] for name in tested])), strict=True))
+    found = {}
+    for name, evidence in family.items():
+        p_holm = float(adjusted.get(name, float("nan")))
+        verdict = INCONCLUSIVE
+        if p_holm <= level:
+            verdict = REPRODUCED if effects[name].mean * evidence.sign > 0 else CONTRADICTED
+        found[name] = Judgement(effects[name], p[name], p_holm, verdict)
+    return found

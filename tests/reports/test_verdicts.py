@@ -1,0 +1,87 @@
+"""Verdicts on effects that are known, and their error rates by simulation."""
+
+import numpy as np
+import pytest
+
+from core.randomness import numpy_rng
+from reports.verdicts import CONTRADICTED, INCONCLUSIVE, REPRODUCED, Evidence, judge
+
+N = 24
+
+
+def verdicts(family, level=0.05, stream=(), resamples=2000):
+    found = judge(family, level=level, stream=stream, resamples=resamples)
+    return {name: judgement.verdict for name, judgement in found.items()}
+
+
+def noise(*names, n=N):
+    return numpy_rng("verdicts", *names).normal(size=n)
+
+
+def test_a_true_effect_is_reproduced_and_its_reverse_contradicted_whatever_the_direction_claimed():
+    effects = 1 + noise("true")
+    family = {"above": Evidence(effects, 1), "below": Evidence(-effects, -1)}
+    family |= {"reversed": Evidence(-effects, 1), "turned": Evidence(effects, -1)}
+    assert verdicts(family) == {
+        "above": REPRODUCED, "below": REPRODUCED, "reversed": CONTRADICTED, "turned": CONTRADICTED,
+    }  # fmt: skip
+
+
+def test_no_effect_at_all_is_inconclusive_and_a_constant_one_is_not():
+    found = verdicts({"none": Evidence(np.zeros(N), 1), "constant": Evidence(np.full(N, 0.1), 1)})
+    assert found == {"none": INCONCLUSIVE, "constant": REPRODUCED}
+
+
+def test_more_claims_ask_for_more():
+    effects = noise("marginal")
+    effects = effects - effects.mean() + 2.3 * effects.std(ddof=1) / np.sqrt(N)  # t = 2.3: p is about 0.03
+    assert verdicts({"alone": Evidence(effects, 1)}) == {"alone": REPRODUCED}
+    others = {f"other {i}": Evidence(noise("other", i), 1) for i in range(5)}
+    assert verdicts({"alone": Evidence(effects, 1)} | others)["alone"] == INCONCLUSIVE
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 4])
+def test_a_handful_of_objects_decides_nothing(n):
+    assert verdicts({"few": Evidence(np.full(n, 0.5), 1)}) == {"few": INCONCLUSIVE}
+
+
+def test_seeds_that_disagree_are_not_outvoted_by_many_objects():
+    effects = 0.01 * noise("objects", n=200)[:, None] + np.array([[-0.5, 0.2, 0.9]])
+    assert verdicts({"one seed": Evidence(effects[:, 2], 1)}) == {"one seed": REPRODUCED}
+    assert verdicts({"three": Evidence(effects, 1)}) == {"three": INCONCLUSIVE}
+
+
+def test_equal_evidence_gives_equal_judgements_and_other_names_other_draws():
+    evidence = {"a": Evidence(0.3 + noise("same"), 1)}
+    assert judge(evidence, level=0.05, stream=("x",)) == judge(evidence, level=0.05, stream=("x",))
+    assert judge(evidence, level=0.05, stream=("x",)) != judge(evidence, level=0.05, stream=("y",))
+
+
+def test_null_effects_are_inconclusive_at_the_stated_rate():
+    # 400 families of four claims without any effect: heavy-tailed, skewed, normal, and with the zeros of equal scores.
+    families, level = 400, 0.05
+    false = 0
+    for trial in range(families):
+        rng = numpy_rng("null families", trial)
+        family = {
+            "normal": Evidence(rng.normal(size=N), 1),
+            "tails": Evidence(rng.standard_t(4, size=N), -1),
+            "skewed": Evidence(rng.gamma(4, size=N) - 4, 1),
+            "zeros": Evidence(rng.normal(size=N) * (rng.random(N) < 0.7), -1),
+        }
+        found = verdicts(family, level, (str(trial),), resamples=400)
+        false += any(verdict != INCONCLUSIVE for verdict in found.values())
+    # at most `level`, within three standard deviations of a binomial; and not so careful that it never speaks
+    assert 0 < false <= families * level + 3 * np.sqrt(families * level * (1 - level))
+
+
+def test_the_power_to_see_a_true_effect_and_never_its_reverse():
+    found = [
+        verdicts(
+            {"true": Evidence(0.8 + numpy_rng("power", trial).normal(size=N), 1)}, stream=(str(trial),), resamples=400
+        )
+        for trial in range(100)
+    ]
+    named = [verdict["true"] for verdict in found]
+    assert named.count(REPRODUCED) > 80  # a t-test of this effect has a power of 0.96
+    assert named.count(CONTRADICTED) == 0
