@@ -200,7 +200,7 @@ class Dag:
         for method, variant in (run.split("/") for run in self.runs_of(name)):
             seeds = self.config["seeds"] if registry.get_method(method).stochastic else self.config["seeds"][:1]
             paths += [f"{self.root}/rows/{protocol_name}/{method}/{variant}/seed{seed}.parquet" for seed in seeds]
-        return paths
+        return paths + [str(ROOT / path) for path in self.config[name].get("rows", ())]
 
     def report_arguments(self, name: str) -> str:
         """The command line of an artefact, without rows and output."""
