@@ -1,4 +1,4 @@
-"""The front door of the room: `python -m data prepare|quarantine|preview|info --help`."""
+"""The front door of the room: `python -m data prepare|quarantine|preview|images|info --help`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ parameters for --set, and what holds without it:
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run one command."""
     parser = argparse.ArgumentParser(prog="python -m data", description="Raw meshes in, prepared shards out.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="prepare|quarantine|preview|info")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="prepare|quarantine|preview|images|info")
 
     known = "\n".join(f"  {name:14s}{json.dumps(value)}" for name, value in DEFAULTS.items())
     raw = argparse.RawDescriptionHelpFormatter
@@ -70,6 +70,15 @@ def main(arguments: list[str] | None = None) -> int:
     preview.add_argument("--objects", type=int, default=24, metavar="N", help="default: 24, spread over the split")
     preview.add_argument("--views", type=int, default=6, metavar="N", help="default: 6, spread over the views")
     preview.set_defaults(run=_preview)
+
+    images = commands.add_parser("images", help="condition images as PNG files, for systems outside of this project")
+    images.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
+    images.add_argument("--split", choices=SPLITS, default="test", help="default: test")
+    images.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for NAME.png and views.csv")
+    images.add_argument("--views", type=int, default=1, metavar="N", help="evaluation views per object (default: 1)")
+    images.add_argument("--size", type=int, metavar="N", help="pixels a side, rendered anew (default: as stored)")
+    images.add_argument("--white", action="store_true", help="RGB on white (default: RGBA)")
+    images.set_defaults(run=_images)
 
     info = commands.add_parser("info", help="what a prepared dataset holds")
     info.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
@@ -182,6 +191,16 @@ def _preview(options: argparse.Namespace) -> int:
         Split(options.prepared, options.split), options.out, objects=options.objects, views=options.views
     )
     print(f"{options.out}: {count} objects")
+    return 0
+
+
+def _images(options: argparse.Namespace) -> int:
+    from data.images import LIST, export
+    from data.store import Split
+
+    split = Split(options.prepared, options.split)
+    count = export(split, options.out, views=options.views, size=options.size, white=options.white)
+    print(f"{options.out}: {count} images; {options.out / LIST} lists their names")
     return 0
 
 

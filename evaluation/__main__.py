@@ -20,6 +20,7 @@ DESCRIPTION = """Score meshes under a named protocol.
   python -m evaluation score prediction.obj truth.glb     two meshes, a small table
   python -m evaluation rows --generated DIR ...           a folder of generated meshes, one row an object and view
   python -m evaluation protocols                          the recipes there are
+  python -m evaluation floor --meshes DIR --out CSV       what a perfect prediction scores, by number of points
 """
 
 
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_score(commands)
     _add_rows(commands)
+    _add_floor(commands)
     protocols = commands.add_parser("protocols", help="list the protocols", description="List the protocols.")
     protocols.set_defaults(run=_protocols)
     arguments = parser.parse_args(argv)
@@ -68,6 +70,22 @@ def _add_rows(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--threads", type=int, default=1, help="processes of one thread each; rows do not depend on it")
     parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
     parser.set_defaults(run=_rows)
+
+
+def _add_floor(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "floor",
+        help="measure the floor of each metric",
+        description="Sample one surface twice, independently, and score one sample against the other: the unit sphere, "
+        "and meshes of a folder. Writes mean and standard deviation for each number of points as CSV, and prints the "
+        "table that docs/protocol.md quotes.",
+    )
+    parser.add_argument("--meshes", type=Path, help="a folder of mesh files; without it the sphere alone")
+    parser.add_argument("--label", default="meshes", help="what the table calls them (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=20, help="meshes, and pairs of samples of the sphere")
+    parser.add_argument("--points", type=int, nargs="+", help="numbers of points (default: 1,000 to 100,000)")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
+    parser.set_defaults(run=_floor)
 
 
 def _protocols(_: argparse.Namespace) -> int:
@@ -141,6 +159,22 @@ def _alignment(recipe: Protocol, numbers: dict[str, Any]) -> str:
         f"alignment: rotation {numbers['rotation_deg']:.2f} degrees from start {numbers['start']}, "
         f"scale {numbers['align_scale']:.4f}, residual {numbers['residual']:.4f}"
     )
+
+
+def _floor(arguments: argparse.Namespace) -> int:
+    from core.files import write_text
+    from evaluation import floor
+
+    if arguments.pairs < 2 or min(arguments.points or [1]) < 1:
+        raise UserError("--pairs must be at least 2, for a standard deviation, and --points at least 1")
+    groups = {"unit sphere": floor.spheres(arguments.pairs)}
+    if arguments.meshes:
+        files = [path for path in arguments.meshes.rglob("*") if path.is_file()]
+        groups[arguments.label] = floor.meshes(files, arguments.pairs)
+    frame = floor.table(groups, arguments.points or floor.POINTS)
+    write_text(arguments.out, floor.to_csv(frame))
+    print(floor.to_markdown(frame), end="")
+    return 0
 
 
 def _rows(arguments: argparse.Namespace) -> int:

@@ -25,8 +25,9 @@ from core.randomness import numpy_rng
 from data.store import Sample, Split, evaluation_views
 from methods import manifest
 from methods.contract import Failure, Generator, Mesh, PreparedData
+from methods.external import folder as external
 from methods.meshes import fault, file_name, write_ply
-from methods.registry import Plan, method_sources, resolve, stage_folder
+from methods.registry import EXTERNAL, Plan, method_sources, resolve, stage_folder
 from methods.run import MethodError, failures_of, make_method
 
 ROWS = "generate.jsonl"
@@ -161,7 +162,7 @@ def _identity(
     pairs: list[tuple[int, int]],
     batch: int,
 ) -> dict[str, Any]:
-    return {
+    identity = {
         "run": [data.dataset, data.scale, plan.method.name, plan.variant.name, seed],
         "params": params_key(plan.params),
         "code": source_hash("methods/generate.py", "methods/meshes.py", *method_sources(plan.method.name)),
@@ -171,6 +172,10 @@ def _identity(
         "weights": {name: params_key([record["status"], record.get("files", {})]) for name, record in records.items()},
         "batches": params_key([pairs, batch]),
     }
+    if plan.method.kind == EXTERNAL:
+        root = external.root_of(plan.params, data.dataset)
+        identity["meshes"] = manifest.files_hash(root, external.mesh_files(root))
+    return identity
 
 
 def _part(out: Path, number: int) -> Path:

@@ -14,6 +14,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,11 @@ def result_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of the files that a stage leaves (weights and the like, not its records)."""
     paths = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in _NOT_RESULTS and p.name[0] != ".")
     return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths}
+
+
+def files_hash(root: Path, paths: Iterable[Path]) -> str:
+    """Hash of the names (below `root`) and bytes of files."""
+    return params_key([[path.relative_to(root).as_posix(), _sha256(path)] for path in paths])
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from core.files import atomic_path
-from core.identity import params_key
+from data.names import view_name
 from methods.contract import Mesh
 
 LIMIT = 1.2
@@ -56,6 +56,5 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def file_name(object: str, view: int) -> str:
-    """A file name for an object's view; an id with characters that a path cannot hold gets a hash instead."""
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", object).lstrip(".")[:100]
-    return f"{safe if safe == object else f'{safe}-{params_key(object)}'}.v{view:02d}.ply"
+    """The file name of the mesh of an object's view."""
+    return f"{view_name(object, view)}.ply"

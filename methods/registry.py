@@ -27,6 +27,8 @@ from methods.settings import known, merged, read_yaml, validate
 SCALES = ("smoke", "cpu", "gpu", "paper")
 SCHEMA = Path(__file__).with_name("method.schema.yaml")
 PARAMS_SCHEMA = "params.schema.yaml"  # of a method's folder, if it has one: which values its params may take
+EXTERNAL = "external"
+"""The kind of methods whose meshes are made elsewhere, and the folder whose code and defaults they share."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class MethodSpec:
     variants: Mapping[str, VariantSpec]
     resources: Mapping[str, int]
     folder: Path
+
+    @property
+    def code(self) -> str:
+        """The folder under `methods/` that holds the class of `entry`: its own, or `external`."""
+        return EXTERNAL if self.kind == EXTERNAL else self.name
 
     @property
     def first_variant(self) -> str:
@@ -155,6 +162,8 @@ def _read_method(path: Path) -> MethodSpec:
     for section in ("variants", "scales"):
         if isinstance(config.get(section), dict):
             config[section] = {key: {} if value is None else value for key, value in config[section].items()}
+    if config.get("kind") == EXTERNAL:
+        config = _with_external_base(config, path.parent.parent / EXTERNAL / "config.yaml", name)
     validate(config, SCHEMA, name)
     if config["name"] != path.parent.name:
         raise UserError(f"{name}: name is {config['name']!r} but the folder is {path.parent.name!r}; make them equal")
@@ -180,6 +189,17 @@ def _read_method(path: Path) -> MethodSpec:
         resources=config.get("resources", {}),
         folder=path.parent,
     )
+
+
+def _with_external_base(config: Mapping[str, Any], base_path: Path, name: str) -> dict[str, Any]:
+    """An external method's config with what it does not say: the class, its stage, params, one variant."""
+    base = read_yaml(base_path)
+    shared = {key: base[key] for key in ("entry", "stochastic", "params")}
+    shared["stages"] = {stage: {"from": EXTERNAL} for stage in base["stages"]}
+    shared["variants"] = {"full": {"label": config.get("label", name)}}
+    if isinstance(config.get("params"), Mapping):
+        config = {**config, "params": merged(base["params"], config["params"], name)}
+    return {**shared, **config}
 
 
 def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclaration]:
@@ -325,8 +345,10 @@ def method_sources(method: str, folder: Path = ROOT / "methods") -> tuple[str, .
     spec = get_method(method, folder)
     owners = {stage.borrowed_from for stage in spec.stages.values() if stage.borrowed_from} | {*spec.params_from}
     reader = ("core/randomness.py", "data/store.py", "data/views.py", "data/quantise.py")
+    if spec.kind == EXTERNAL:
+        reader = (*reader, "data/load.py", "data/names.py")
     shared = (f"methods/{name}" for name in ("layers", "training") if (folder / name).is_dir())
-    return (*reader, *shared, *(f"methods/{name}" for name in sorted({method, *owners})))
+    return (*reader, *shared, *(f"methods/{name}" for name in sorted({spec.code, *owners})))
 
 
 # ---------------------------------------------------------------- places

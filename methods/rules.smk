@@ -30,6 +30,7 @@ rule generate:
         data=f"{dag.prepared}/manifest.json",
         shards=ancient(dag.test_shards),
         stages=dag.stages_of,
+        outside=dag.outside_meshes,
     output:
         f"{dag.root}/generated/{{method}}/{{variant}}/seed{{seed}}/generate.jsonl",
     log:

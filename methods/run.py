@@ -58,10 +58,11 @@ def failures_of(what: str) -> Iterator[None]:
 def make_method(spec: MethodSpec, params: Mapping[str, Any]) -> Method:
     """An instance of the class that a method's `entry` names."""
     module_name, class_name = spec.entry.split(":")
-    if not (spec.folder / f"{module_name.replace('.', '/')}.py").exists():
+    folder = spec.folder.with_name(spec.code)
+    if not (folder / f"{module_name.replace('.', '/')}.py").exists():
         raise UserError(f"methods/{spec.name}/config.yaml: entry {spec.entry!r} names no file of that folder")
     with failures_of("loading the method"):
-        module = importlib.import_module(f"methods.{spec.name}.{module_name}")
+        module = importlib.import_module(f"methods.{spec.code}.{module_name}")
         if "torch" in sys.modules and "OMP_NUM_THREADS" in os.environ:  # a method may have set its own number
             sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         return getattr(module, class_name)(copy.deepcopy(dict(params)))

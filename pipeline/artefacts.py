@@ -3,7 +3,8 @@
 To add one, NAME:
 
 1. `NAME` in `config/config.yaml`, and in its schema as another `artefact`: the settings and controls (method/variant)
-   whose rows it needs. A scale's file may name others. `of` names artefacts whose rows it needs as well.
+   whose rows it needs. A scale's file may name others. `of` names artefacts whose rows it needs as well, `rows` the row
+   files of other runs.
 2. An entry in `ARTEFACTS` below: its files, the first of which is `--out`.
 3. A command `python -m reports NAME` that writes them from
    `--protocol P --settings … --controls … --rows … --out …` and the options of its entry.
@@ -49,6 +50,7 @@ PICTURES += ("evaluation/load.py", "evaluation/placement.py", *STUDY)
 ARTEFACTS = {
     artefact.name: artefact
     for artefact in (
+        Artefact("table1", ("table1.csv", "table1.md")),
         Artefact("table2", ("table2.csv", "table2.md", "table2_by_category.csv"), options=("held_out",)),
         Artefact("table_s1", ("table_s1.csv", "table_s1.md"), reads=("table_s1.yaml",), options=("root",)),
         Artefact("schedules", ("schedules.csv", "schedules.md"), reads=("schedules.yaml",)),

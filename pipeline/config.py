@@ -63,6 +63,9 @@ def _check_artefact(name: str, config: Mapping[str, Any], scale: str) -> None:
         if not variant:
             raise UserError(f"{name}: {run!r} is not method/variant, for example mar3d/full")
         registry.resolve(method, variant, scale)
+    for path in declared.get("rows", ()):
+        if not (ROOT / path).is_file():
+            raise UserError(f"{name}.rows: there is no file {ROOT / path}")
     for other in declared.get("of", ()):
         if other not in ARTEFACTS:
             raise UserError(f"{name}.of: {known('artefact', other, ARTEFACTS)}")

@@ -26,6 +26,7 @@ from data.prepare import shard_count, shard_specs
 from data.sources import SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
 from methods import registry
+from methods.external import folder as external
 from pipeline.artefacts import ARTEFACTS
 
 RUNS = "runs"
@@ -42,8 +43,8 @@ class Dag:
     """The names of one configuration (from `pipeline.config.load`). Raises UserError where its data are not there."""
 
     # The sources that decide a result. Front doors and what only looks at results may change without a new run.
-    PREPARE_CODE = ("core/randomness.py", *_modules("data", "preview", "quarantine"), "data/sources")
-    SCORE_CODE = ("core/randomness.py", *READER, *_modules("evaluation", "statistics"))
+    PREPARE_CODE = ("core/randomness.py", *_modules("data", "preview", "quarantine", "images", "names"), "data/sources")
+    SCORE_CODE = ("core/randomness.py", *READER, *_modules("evaluation", "statistics", "floor"))
     REPORT_CODE = ("core/randomness.py", "evaluation/statistics.py", "evaluation/protocol.py", "reports")
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -164,6 +165,13 @@ class Dag:
         """Hash of the sources that decide a variant's meshes."""
         return source_hash("methods/generate.py", "methods/meshes.py", *registry.method_sources(wildcards.method))
 
+    def outside_meshes(self, wildcards: Any) -> list[str]:
+        """The files that another system made: a new or changed one generates again. None for other methods."""
+        plan = registry.resolve(wildcards.method, wildcards.variant, self.scale)
+        if plan.method.kind != registry.EXTERNAL:
+            return []
+        return [str(path) for path in external.mesh_files(external.root_of(plan.params, self.dataset))]
+
     # ------------------------------------------------------------ evaluation and reports
 
     def score_arguments(self, wildcards: Any) -> str:
@@ -192,7 +200,7 @@ class Dag:
         for method, variant in (run.split("/") for run in self.runs_of(name)):
             seeds = self.config["seeds"] if registry.get_method(method).stochastic else self.config["seeds"][:1]
             paths += [f"{self.root}/rows/{protocol_name}/{method}/{variant}/seed{seed}.parquet" for seed in seeds]
-        return paths
+        return paths + [str(ROOT / path) for path in self.config[name].get("rows", ())]
 
     def report_arguments(self, name: str) -> str:
         """The command line of an artefact, without rows and output."""

@@ -11,6 +11,7 @@ from evaluation.protocol import Protocol
 from methods.settings import known, read_yaml
 
 FILE = Path(__file__).with_name("published.yaml")
+TABLES = ("table1", "table2")
 
 
 def read(path: Path = FILE) -> dict[str, Any]:
@@ -23,11 +24,13 @@ def values(
 ) -> dict[str, float]:
     """What the paper reports in a row of a table (`table2`, `full`): fscore, cd and nc, in the units of `protocol`.
 
-    Empty without a row. A metric that the protocol measures otherwise (another threshold, another Chamfer
-    distance) is left out rather than shown beside what it cannot be compared with. Raises UserError for an
-    unknown row.
+    Empty without a row, and for a row of another table. A metric that the protocol measures otherwise (another
+    threshold, another Chamfer distance) is left out rather than shown beside what it cannot be compared with. Raises
+    UserError for an unknown row.
     """
     if row is None:
+        return {}
+    if row not in published[table] and any(row in published[other] for other in TABLES):
         return {}
     if row not in published[table]:
         raise UserError(f"reports/published.yaml: {known(f'row of {table}', row, published[table])}")

@@ -11,15 +11,19 @@ import pandas as pd
 
 from core.errors import UserError
 
+TEXT = ("dataset", "scale", "object", "category", "method", "variant", "protocol", "status", "reason", "start")
 IDENTITY = ("dataset", "scale", "object", "view", "method", "variant", "seed", "protocol")
 
 
 def read(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """All rows of these Parquet files, in one fixed order. Raises UserError for a file that holds no rows."""
+    """All rows of these files (Parquet, or the CSV of a recorded run), in one fixed order.
+
+    Raises UserError for a file that holds no rows.
+    """
     frames = []
     for path in paths:
         try:
-            frame = pd.read_parquet(path)
+            frame = _read_csv(path) if Path(path).suffix == ".csv" else pd.read_parquet(path)
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read as rows ({error}); delete it and run again") from error
         missing = [column for column in (*IDENTITY, "status", "reason") if column not in frame]
@@ -37,6 +41,11 @@ def read(paths: Sequence[str | Path]) -> pd.DataFrame:
         first = rows[double].iloc[0]
         raise UserError(f"object {first['object']} of {first['method']}/{first['variant']} stands twice in the rows")
     return rows
+
+
+def _read_csv(path: str | Path) -> pd.DataFrame:
+    """Rows as `reports.record` keeps them: only an empty field is undefined, an object may be called `NA` or `007`."""
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
 
 
 def one(rows: pd.DataFrame, column: str) -> str:

@@ -29,3 +29,13 @@ def test_a_row_without_a_published_value_is_empty_and_an_unknown_one_an_error():
 
 def test_the_full_model_is_the_same_in_both_tables():
     assert PRINTED["table1"]["mar3d"]["gso"] == PRINTED["table2"]["full"]["gso"]
+
+
+def test_a_row_of_the_other_table_has_no_number_in_this_one():
+    assert published.values(PRINTED, "table2", "triposr", protocol.load("v1")) == {}
+    assert published.values(PRINTED, "table1", "no_pyramid", protocol.load("v1")) == {}
+
+
+def test_every_row_and_dataset_of_table_1_has_a_name():
+    assert set(PRINTED["table1"]) == set(PRINTED["labels"])
+    assert {dataset for row in PRINTED["table1"].values() for dataset in row} == set(PRINTED["datasets"])
