@@ -58,8 +58,8 @@ def _reading(frame: pd.DataFrame, printed: Mapping[str, Any], level: float) -> l
         "Effect: left side minus right side of the tested inequality, object by object, mean with the 95 % interval of"
         " the paired bootstrap; failed objects count with the worst values. LR, HR tokens: the counts of this scale.",
         "Verdict: *reproduced* or *contradicted* if the effect differs from 0 in the claimed or in the other direction,"
-        f" with a family-wise error of at most {level:.0%} (Holm, {family} claims judged); else *inconclusive*, which"
-        " is not evidence of no effect. The interval is of one claim alone, so that it may leave out 0 all the same.",
+        f" with a family-wise error of at most {100 * level:g} % (Holm, {family} claims judged); else *inconclusive*,"
+        " which is not evidence of no effect. The interval is of one claim alone: it may leave out 0 all the same.",
         "All of it holds for this dataset, this scale and this protocol, and says nothing of other sizes.",
     ]
     if len(judged) and int(judged["n_seeds"].max()) == 1:
