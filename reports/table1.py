@@ -45,7 +45,7 @@ def table(
             line |= {"published": row_of(setting, printed), **comparison.counts(mine)}
             line |= {"status": comparison.status(mine, absent="not run")}
             line["rows_hash"] = comparison.hash_of(mine, protocol)
-            lines.append(line | comparison.measurements(part, setting, None, protocol, table="table1"))
+            lines.append(line | comparison.measurements(part, setting, None, protocol))
     return comparison.frame_of([*lines, *_published_lines(protocol, printed)], COLUMNS)
 
 
