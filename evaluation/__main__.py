@@ -163,6 +163,8 @@ def _alignment(recipe: Protocol, numbers: dict[str, Any]) -> str:
 
 
 def _floor(arguments: argparse.Namespace) -> int:
+    import pandas as pd
+
     from core.files import write_text
     from evaluation import floor, protocol
 
@@ -171,16 +173,14 @@ def _floor(arguments: argparse.Namespace) -> int:
     files = [path for path in arguments.meshes.rglob("*") if path.is_file()] if arguments.meshes else []
     if arguments.turned:
         protocols = [protocol.load(name) for name in arguments.turned]
-        frame = floor.turned(floor.meshes(files, arguments.pairs), protocols)
-        text = floor.turned_to_markdown(frame)
+        frame, page = floor.turned(floor.meshes(files, arguments.pairs), protocols), floor.turned_to_markdown
     else:
         groups = {"unit sphere": floor.spheres(arguments.pairs)}
-        if files:
+        if arguments.meshes:
             groups[arguments.label] = floor.meshes(files, arguments.pairs)
-        frame = floor.table(groups, arguments.points or floor.POINTS)
-        text = floor.to_markdown(frame)
+        frame, page = floor.table(groups, arguments.points or floor.POINTS), floor.to_markdown
     write_text(arguments.out, floor.to_csv(frame))
-    print(text, end="")
+    print(page(pd.read_csv(arguments.out)), end="")  # of the digits that were written, which the page is held against
     return 0
 
 
