@@ -85,6 +85,7 @@ def _add_floor(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--pairs", type=int, default=20, help="meshes, and pairs of samples of the sphere")
     parser.add_argument("--points", type=int, nargs="+", help="numbers of points (default: 1,000 to 100,000)")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--turned", nargs="+", metavar="PROTOCOL", help="instead: the meshes turned about +Y, aligned")
     parser.set_defaults(run=_floor)
 
 
@@ -162,18 +163,24 @@ def _alignment(recipe: Protocol, numbers: dict[str, Any]) -> str:
 
 
 def _floor(arguments: argparse.Namespace) -> int:
+    import pandas as pd
+
     from core.files import write_text
-    from evaluation import floor
+    from evaluation import floor, protocol
 
     if arguments.pairs < 2 or min(arguments.points or [1]) < 1:
         raise UserError("--pairs must be at least 2, for a standard deviation, and --points at least 1")
-    groups = {"unit sphere": floor.spheres(arguments.pairs)}
-    if arguments.meshes:
-        files = [path for path in arguments.meshes.rglob("*") if path.is_file()]
-        groups[arguments.label] = floor.meshes(files, arguments.pairs)
-    frame = floor.table(groups, arguments.points or floor.POINTS)
+    files = [path for path in arguments.meshes.rglob("*") if path.is_file()] if arguments.meshes else []
+    if arguments.turned:
+        protocols = [protocol.load(name) for name in arguments.turned]
+        frame, page = floor.turned(floor.meshes(files, arguments.pairs), protocols), floor.turned_to_markdown
+    else:
+        groups = {"unit sphere": floor.spheres(arguments.pairs)}
+        if arguments.meshes:
+            groups[arguments.label] = floor.meshes(files, arguments.pairs)
+        frame, page = floor.table(groups, arguments.points or floor.POINTS), floor.to_markdown
     write_text(arguments.out, floor.to_csv(frame))
-    print(floor.to_markdown(frame), end="")
+    print(page(pd.read_csv(arguments.out)), end="")  # of the digits that were written, which the page is held against
     return 0
 
 

@@ -8,7 +8,7 @@ of that density is 0.5 sqrt(area / n) away in the mean.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from core.randomness import numpy_rng, seed_of
 from evaluation import load, metrics, surface
 from evaluation.load import Triangles
 from evaluation.metrics import Transform
+from evaluation.protocol import Protocol
+from evaluation.score import score
 
 POINTS = (1_000, 2_000, 4_000, 10_000, 16_000, 50_000, 100_000)
 THRESHOLDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -89,13 +91,40 @@ def table(groups: dict[str, Sequence[Pair]], counts: Sequence[int] = POINTS) -> 
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
+def turned(pairs: Sequence[Pair], protocols: Sequence[Protocol]) -> pd.DataFrame:
+    """What a perfect prediction scores that comes as the truth is (`turn` is 0), and turned at random about +Y.
+
+    The box by which a mesh is normalised has the axes of its file, so a turned mesh gets another size; a row for each
+    protocol and turn with mean and standard deviation over the pairs.
+    """
+    lines = []
+    for protocol in protocols:
+        shown = {"cd_avg": "cd_avg", f"fscore_{protocol.report.fscore:g}": "fscore", "nc": "nc"}
+        for turn in ("none", "random"):
+            found = pd.DataFrame([score(_turned(p, turn), p.mesh, protocol, name=p.name) for p in pairs])
+            line = {"protocol": protocol.name, "points": protocol.points, "turn": turn, "pairs": len(pairs)}
+            line["threshold"] = protocol.report.fscore
+            for column, name in shown.items():
+                line |= {name: found[column].mean(), f"{name}_sd": found[column].std(ddof=1)}
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _turned(pair: Pair, turn: str) -> Triangles:
+    if turn == "none":
+        return pair.mesh
+    angle = numpy_rng("floor", pair.name, "turn").uniform(0, 2 * np.pi)
+    c, s = np.cos(angle), np.sin(angle)
+    return replace(pair.mesh, vertices=pair.mesh.vertices @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]]))
+
+
 def to_csv(frame: pd.DataFrame) -> str:
     """CSV with six digits."""
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """The columns that docs/protocol.md quotes, mean ± standard deviation."""
+    """The columns of `table` that docs/protocol.md quotes, mean ± standard deviation."""
     shown = ("cd_avg", "fscore_0.005", "fscore_0.01", "fscore_0.02", "fscore_0.05", "nc", "nc_signed")
     titles = ("CD-avg", "F@0.005", "F@0.01", "F@0.02", "F@0.05", "NC", "NC signed")
     lines = ["| surface | pairs | points | theory of CD-avg | " + " | ".join(titles) + " |"]
@@ -104,4 +133,16 @@ def to_markdown(frame: pd.DataFrame) -> str:
         cells = [f"{row[name]:.4f} ± {row[f'{name}_sd']:.4f}" for name in shown]
         start = [row["surface"], str(row["pairs"]), f"{row['points']:,}", f"{row['theory']:.4f}"]
         lines.append("| " + " | ".join([*start, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def turned_to_markdown(frame: pd.DataFrame) -> str:
+    """The table of `turned` as docs/protocol.md quotes it, mean ± standard deviation."""
+    lines = ["| protocol | points | turn | objects | CD-avg | F-score | NC |", "|" + "---|" * 7]
+    for row in frame.to_dict("records"):
+        cells = [f"{row[name]:.4f} ± {row[f'{name}_sd']:.4f}" for name in ("cd_avg", "fscore", "nc")]
+        cells[1] += f" @{row['threshold']:g}"
+        lines.append(
+            "| " + " | ".join([row["protocol"], f"{row['points']:,}", row["turn"], str(row["pairs"]), *cells]) + " |"
+        )
     return "\n".join(lines) + "\n"

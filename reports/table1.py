@@ -46,7 +46,8 @@ def table(
             line |= {"status": comparison.status(mine, absent="not run")}
             line["rows_hash"] = comparison.hash_of(mine, protocol)
             lines.append(line | comparison.measurements(part, setting, None, protocol))
-    return comparison.frame_of([*lines, *_published_lines(protocol, printed)], COLUMNS)
+    frame = comparison.frame_of([*lines, *_published_lines(protocol, printed)], COLUMNS)
+    return frame.astype(dict.fromkeys(COUNTS, "Int64"))  # seeds and failures of the paper's rows are not known
 
 
 def row_of(setting: Setting, printed: Mapping[str, Any]) -> str:

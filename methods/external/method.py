@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from core.errors import UserError
 from core.files import atomic_path
 from data.load import BadMesh, normalise, read_mesh
-from data.store import Split
+from data.store import Split, evaluation_views
 from methods.contract import Failure, Mesh, PreparedData
 from methods.external import folder, frame
 
@@ -43,7 +43,10 @@ class External:
     def fit(self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int) -> None:
         """Hash the test images; no shape is looked at."""
         split = Split(data.folder, "test")
-        views = [(i, v) for i in range(len(split)) for v in split.upright_views]
+        first = set(evaluation_views(split, 1))  # an object's first evaluation view leads: the log names its file
+        views = sorted(
+            ((i, v) for i in range(len(split)) for v in split.upright_views), key=lambda pair: pair not in first
+        )
         hashes = [[split.objects[i], v, image_hash(split.image(i, v))] for i, v in views]
         index = json.dumps({"dataset": data.dataset, "views": hashes})
         with atomic_path(out / "weights.safetensors") as temporary:

@@ -15,6 +15,7 @@ from evaluation.__main__ import main
 from evaluation.surface import box, normalise
 
 COMMITTED = ROOT / "evaluation/floor.csv"
+TURNED = ROOT / "evaluation/turned.csv"
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,11 @@ def test_the_committed_table_is_complete_and_near_theory(committed):
 
 def test_the_page_quotes_the_committed_numbers(committed):
     page = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
-    (quoted,) = re.findall(r"<!-- floor -->\n(.*?)<!-- /floor -->", page, re.DOTALL)
-    assert quoted == floor.to_markdown(committed)
+    quoted = {
+        name: re.findall(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", page, re.DOTALL) for name in ("floor", "turned")
+    }
+    assert quoted["floor"] == [floor.to_markdown(committed)]
+    assert quoted["turned"] == [floor.turned_to_markdown(pd.read_csv(TURNED))]
 
 
 def test_the_command_writes_and_prints_the_table(tmp_path, capsys):
@@ -103,3 +107,16 @@ def test_every_surface_is_measured_in_the_box_of_the_protocol():
     doubled = floor.Pair(pair.name, replace(pair.mesh, vertices=pair.mesh.vertices * 7 + 3))
     assert floor.measure(doubled, 300)["cd_avg"] == pytest.approx(floor.measure(pair, 300)["cd_avg"])
     assert box(normalise(doubled.mesh.vertices, *box(doubled.mesh.vertices)))[1] == pytest.approx(2)
+
+
+def test_a_turned_mesh_is_normalised_to_another_size_which_only_a_fitted_scale_undoes(tiny, box_parts):
+    # Seen from above a plank of 2 x 0.2 fits into its box with side 2; turned by 45 degrees that box has 1.56.
+    plank = box_parts(((-1, -0.05, -0.1), (1, 0.05, 0.1)))
+    recipe = replace(tiny, normalise="longest_side", points=8000, align=replace(tiny.align, icp_points=2000))
+    scaled = replace(recipe, name="scaled", align=replace(recipe.align, icp="similarity"))
+    frame = floor.turned([floor.Pair(name, plank) for name in "abc"], [recipe, scaled])
+    none, random, _, fitted = (row["cd_avg"] for row in frame.to_dict("records"))
+    assert list(frame["turn"]) == ["none", "random", "none", "random"]
+    assert random > 1.5 * none and fitted < 1.1 * none
+    text = floor.turned_to_markdown(frame)
+    assert len(text.splitlines()) == 6 and len({line.count("|") for line in text.splitlines()}) == 1

@@ -229,6 +229,7 @@ def test_what_is_missing_is_a_failed_row_and_strays_are_named(
     log = capsys.readouterr().err
     assert "meshes of 2 of 4 test objects" in log
     assert "test/cigar, test/plate" in log and "stray.ply" in log
+    assert f"would be called {view_name('test/cigar', chosen['test/cigar'])}.glb" in log
     assert "2 of 4 objects have no mesh" in log
     before = json.loads((tmp_path / "out/manifest.json").read_text())["identity"]["meshes"]
     trimesh.creation.box().export(tmp_path / "meshes" / f"{view_name('test/plate', chosen['test/plate'])}.stl")

@@ -47,6 +47,7 @@ def test_the_papers_rows_stand_apart_and_are_marked(build):
     assert (line["fscore"], line["nc"], line["n_objects"]) == (0.834, 0.727, 100)
     assert line["cd"] == pytest.approx(0.0644)  # printed in tenths
     assert np.isnan(line["fscore_low"]) and pd.isna(line["rows_hash"])
+    assert ",8,1,0,ok," in comparison.to_csv(frame).splitlines()[1]  # counts are whole numbers
     assert by.loc[("measured", "gso", MAR.label), "published"] == "mar3d"
     assert by.loc[("measured", "gso", "TripoSR"), "published"] == "triposr"
     assert by.loc[("measured", "gso", "Ground truth"), "published"] == ""
