@@ -5,9 +5,10 @@
 
 writes `table2.csv`, `table2.md` and `table2_by_category.csv` beside each other; the others likewise.
 
-    python -m reports record --table reports/table2.csv --out reports/recorded/mine
+    python -m reports record --out reports/recorded/mine
 
-copies a table, with the rows and one manifest of the run, to a folder worth committing.
+copies what `reports/all` lists, or else Table 2, with the rows and one manifest of the run, to a folder worth
+committing.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
     index.add_argument("--files", nargs="+", type=Path, required=True)
     index.add_argument("--out", type=Path, default=Path("reports/all"))
     index.set_defaults(make=everything)
-    keep = commands.add_parser("record", help="keep a table with its rows and a manifest of its run")
-    keep.add_argument("--table", type=Path, default=Path("reports/table2.csv"))
+    keep = commands.add_parser("record", help="keep tables and figures with their rows and a manifest of the run")
+    keep.add_argument("--reports", type=Path, default=Path("reports"), help="where they lie")
     keep.add_argument("--runs", type=Path, default=Path("runs"))
     keep.add_argument("--out", type=Path, required=True, help="folder")
     keep.set_defaults(make=record)
@@ -136,7 +137,7 @@ def record(args: argparse.Namespace) -> None:
     """Keep a run."""
     from reports.record import record
 
-    print(f"{args.out}: {', '.join(record(args.table, args.runs, args.out))}")
+    print(f"{args.out}: {', '.join(record(args.reports, args.runs, args.out))}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Keep a run: its tables, and one manifest that says from which code, data, weights and machine they come.
+"""Keep a run: its tables and figures, and one manifest that says from which code, data, weights and machine they come.
 
 `runs/` is heavy and ignored by git; what stands in `reports/recorded/<name>/` is small and is committed. The
 rows are kept too (CSV), so that every number of the table can be computed again.
@@ -6,6 +6,7 @@ rows are kept too (CSV), so that every number of the table can be computed again
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,30 +18,54 @@ from core.errors import UserError
 from core.files import atomic_path, read_json, write_json
 from reports import rows
 
+CONTEXT = ("dataset", "scale", "protocol")
 SHARED = ("git", "source", "python", "packages")
 """What is the same for every job of a run, and is said once if so."""
 PER_JOB = ("status", "reason", "key", "seed", "seconds", "peak_memory_mb", "resumes", "device", "dtype", "threads")
 
 
-def record(table: Path, runs: Path, out: Path) -> list[str]:
-    """Copy `table` with what stands beside it, its rows and a manifest to `out`; returns the files' names."""
-    if not table.exists():
-        raise UserError(f"{table} is not there: make it first (`snakemake --cores all {table}`)")
-    frame = pd.read_csv(table)
-    place = runs / frame["dataset"].iloc[0] / frame["scale"].iloc[0]
-    protocol = frame["protocol"].iloc[0]
+def files_of(reports: Path) -> list[Path]:
+    """What there is to keep: all that `reports/all` lists, or Table 2 with what stands beside it.
+
+    Raises UserError if neither is there, and if a listed file is not what it was when the list was made.
+    """
+    index = reports / "all"
+    if not index.exists():
+        table = reports / "table2.csv"
+        if not table.exists():
+            raise UserError(f"{table} is not there: make it first (`snakemake --cores all {table}`)")
+        beside = (table, table.with_suffix(".md"), table.with_name(f"{table.stem}_by_category.csv"))
+        return [path for path in beside if path.exists()]
+    lines = [line.split("  ", 1) for line in index.read_text(encoding="utf-8").splitlines()]
+    listed = {reports / Path(name).name: digest for digest, name in lines}
+    for path, digest in listed.items():
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise UserError(
+                f"{path} is not as {index} lists it: make all again, or delete {index} to keep Table 2 alone"
+            )
+    return list(listed)
+
+
+def record(reports: Path, runs: Path, out: Path) -> list[str]:
+    """Copy a run's files to `out`, with the rows of every setting in its tables and one manifest; returns the names."""
+    files = files_of(reports)
+    tables = [pd.read_csv(path) for path in files if path.suffix == ".csv"]
+    tables = [table for table in tables if {"method", "variant", *CONTEXT} <= set(table)]
+    here = pd.read_csv(reports / "table2.csv")[list(CONTEXT)].iloc[0]  # Table 1 may show rows of other datasets as well
+    place = runs / here["dataset"] / here["scale"]
+    shown = pd.concat([table[(table[list(CONTEXT)] == here).all(axis=1)] for table in tables])
+    names = dict.fromkeys(f"{row.method}/{row.variant}" for row in shown.itertuples())
+    names = [name for name in names if (place / "generated" / name).is_dir()]  # the others were not run
     out.mkdir(parents=True, exist_ok=True)
-    beside = (table, table.with_suffix(".md"), table.with_name(f"{table.stem}_by_category.csv"))
-    copied = [path for path in beside if path.exists()]
-    for path in copied:
+    for path in files:
         with atomic_path(out / path.name) as temporary:
             shutil.copyfile(path, temporary)
-    folders = [f"{row.method}/{row.variant}" for row in frame.itertuples()]
-    found = [path for name in folders for path in sorted((place / "rows" / protocol / name).glob("seed*.parquet"))]
+    folders = [place / "rows" / here["protocol"] / name for name in names]
+    found = [path for folder in folders for path in sorted(folder.glob("seed*.parquet"))]
     with atomic_path(out / "rows.csv") as temporary:
         rows.read(found).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-    write_json(out / "manifest.json", manifest(place, folders))
-    return [*(path.name for path in copied), "rows.csv", "manifest.json"]
+    write_json(out / "manifest.json", manifest(place, names))
+    return [*(path.name for path in files), "rows.csv", "manifest.json"]
 
 
 def manifest(place: Path, names: list[str]) -> dict[str, Any]:

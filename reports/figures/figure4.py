@@ -21,7 +21,10 @@ from reports.figures.style import MARKS, note
 METHOD = "vae_study"
 LABELS = {"pyramid": "pyramid", "single": "single level", "triple": "three levels of the same points"}
 COUNTS = {"quarter_lr": "LR/4", "lr": "LR", "half_hr": "HR/2", "hr": "HR", "twice_hr": "2×HR"}
-COLUMNS = ("kind", "count", "tokens", "metric", "mean", "low", "high", "n_objects", "n_seeds", "n_failed", "protocol")
+COLUMNS = (
+    "kind", "count", "tokens", "method", "variant", "metric", "mean", "low", "high",
+    "n_objects", "n_seeds", "n_failed", "dataset", "scale", "protocol",
+)  # fmt: skip
 HEIGHT = 2.75  # inches
 DODGE = 1.06  # neighbours on the axis stand apart by this factor, so that intervals do not hide each other
 
@@ -45,7 +48,7 @@ def points(all_rows: pd.DataFrame, protocol: Protocol, tokens: Mapping[str, int]
 
     tokens: of each count. A variant without rows has no line. Raises UserError if none has any.
     """
-    context = [rows.one(all_rows, name) for name in ("dataset", "scale", "protocol")]
+    context = {name: rows.one(all_rows, name) for name in ("dataset", "scale", "protocol")}
     lines = []
     for kind in KINDS:
         for count, number in tokens.items():
@@ -58,8 +61,9 @@ def points(all_rows: pd.DataFrame, protocol: Protocol, tokens: Mapping[str, int]
                 defined = mine.dropna(subset=[metric])  # volume IoU is not, where the true mesh is open
                 values = rows.matrix(defined, metric, seeds)[1] if len(defined) else np.empty((0, len(seeds)))
                 unit = protocol.report.cd_unit if metric.startswith("cd") else 1.0
-                found = bootstrap_mean(values / unit, rng=numpy_rng("figure4", *context, kind, count, metric))
-                about = {"kind": kind, "count": count, "tokens": number, "metric": metric, "protocol": protocol.name}
+                found = bootstrap_mean(values / unit, rng=numpy_rng("figure4", *context.values(), kind, count, metric))
+                about = {"kind": kind, "count": count, "tokens": number, "metric": metric, **context}
+                about |= {"method": METHOD, "variant": f"{kind}_{count}"}
                 numbers = {"mean": found.mean, "low": found.low, "high": found.high, "n_objects": found.n}
                 lines.append({**about, **numbers, "n_seeds": len(seeds), "n_failed": failed})
     if not lines:

@@ -1,5 +1,6 @@
 """A recorded run: the table as it was, its rows, and one manifest in which what all jobs share is said once."""
 
+import hashlib
 import json
 
 import pandas as pd
@@ -43,7 +44,7 @@ def run(tmp_path):
 
 
 def test_a_stage_that_two_variants_share_is_counted_once(run):
-    record(run / "reports" / "table2.csv", run / "runs", run / "kept")
+    record(run / "reports", run / "runs", run / "kept")
     manifest = json.loads((run / "kept" / "manifest.json").read_text())
     assert manifest["git"]["commit"] == "abc" and manifest["job_seconds"] == 30.0
     assert manifest["stages"]["mar3d.vae-1/seed0"]["val_viou"]["hr"]["mean"] == 0.8
@@ -52,7 +53,7 @@ def test_a_stage_that_two_variants_share_is_counted_once(run):
 
 
 def test_table_and_rows_are_kept(run):
-    names = record(run / "reports" / "table2.csv", run / "runs", run / "kept")
+    names = record(run / "reports", run / "runs", run / "kept")
     assert names == ["table2.csv", "rows.csv", "manifest.json"]
     assert (run / "kept" / "table2.csv").read_bytes() == (run / "reports" / "table2.csv").read_bytes()
     assert len(pd.read_csv(run / "kept" / "rows.csv")) == 2 * len(VALUES)
@@ -60,4 +61,25 @@ def test_table_and_rows_are_kept(run):
 
 def test_no_table_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="make it first"):
-        record(tmp_path / "table2.csv", tmp_path, tmp_path / "out")
+        record(tmp_path, tmp_path, tmp_path / "out")
+
+
+def test_all_that_the_list_names_is_kept_and_what_changed_since_is_refused(run):
+    reports = run / "reports"
+    (reports / "figure9.png").write_bytes(b"picture")
+    listed = [reports / "table2.csv", reports / "figure9.png"]
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  reports/{path.name}\n" for path in listed]
+    (reports / "all").write_text("".join(lines))
+    assert record(reports, run / "runs", run / "kept") == ["table2.csv", "figure9.png", "rows.csv", "manifest.json"]
+    assert (run / "kept" / "figure9.png").read_bytes() == b"picture"
+    (reports / "figure9.png").write_bytes(b"another")
+    with pytest.raises(UserError, match=r"figure9\.png is not as .* lists it"):
+        record(reports, run / "runs", run / "kept")
+
+
+def test_a_setting_that_was_not_run_is_left_out(run):
+    table = run / "reports" / "table2.csv"
+    with table.open("a") as file:
+        file.write("dit,cascade,procedural,smoke,v1\n")
+    record(run / "reports", run / "runs", run / "kept")
+    assert set(pd.read_csv(run / "kept" / "rows.csv")["method"]) == {"mar3d"}
