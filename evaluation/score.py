@@ -79,8 +79,8 @@ def score_prepared(prediction: Triangles, truth: Truth, protocol: Protocol, *, n
         "rotation_deg": transform.degrees,
         "align_scale": transform.scale,
         "residual": residual,
-        "start": start,
         **placement.columns(transform),
+        "start": start,
     }
     return after | {key + BEFORE: value for key, value in before.items()} | alignment
 
