@@ -220,13 +220,14 @@ def test_anchored_queries_attend_near_their_anchors_and_others_do_not(anchored):
     params = {**params, "vae": {**params["vae"], "anchored": anchored}}
     torch.manual_seed(0)
     vae = build_vae(params["vae"], params["latent"]).eval()
-    anchors = anchor_points(64)
+    anchors = anchor_points(params["latent"]["tokens"]["hr"])
     points = torch.rand((1, 512, 3), generator=torch.Generator().manual_seed(1)) * 1.9 - 0.95
     with torch.no_grad():
         block, attention = vae.cross[0], vae.cross[0].attention
         features = vae.embed_points(torch.cat([vae.fourier(points), torch.zeros_like(points)], -1))
         keys, _ = block.keys(features)
-        queries = attention.query(block.norm_query(vae.queries["hr"])).view(64, attention.heads, -1).transpose(0, 1)
+        queries = attention.query(block.norm_query(vae.queries["hr"]))
+        queries = queries.unflatten(-1, (attention.heads, -1)).transpose(0, 1)
         weight = (queries @ keys[0].transpose(1, 2) * queries.shape[-1] ** -0.5).softmax(-1).mean(0)
     distance = torch.cdist(anchors, points[0])
     nearer = ((weight * distance).sum(1).mean() / distance.mean()).item()
