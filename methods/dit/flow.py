@@ -1,11 +1,12 @@
 """Rectified flow: straight paths from data (time 0) to noise (time 1), and Euler steps back along them.
 
 x_t = (1 - t) x0 + t noise, velocity = noise - x0 (Liu et al., Flow Straight and Fast, ICLR 2023). Times are shifted
-towards the noise in training and in sampling (Esser et al., Scaling Rectified Flow Transformers, ICML 2024, section 5.3.2).
+towards the noise in training and in sampling (Esser et al., Scaling Rectified Flow Transformers, ICML 2024).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -32,6 +33,6 @@ def euler(velocity: Velocity, noise: Tensor, *, steps: int, shift: float) -> Ten
     """From noise (b, n, c) at time 1 to data at time 0, in `steps` steps, equal before the shift."""
     times = shifted(torch.linspace(1, 0, steps + 1, device=noise.device), shift)
     x = noise
-    for now, following in zip(times[:-1], times[1:], strict=True):
+    for now, following in itertools.pairwise(times):
         x = x + (following - now) * velocity(x, now.expand(len(x))).float()
     return x

@@ -162,7 +162,8 @@ def test_shift_moves_times_towards_the_noise_and_keeps_the_ends():
 @pytest.mark.parametrize("stage", MAR)
 def test_one_batch_is_learnt_by_heart(stage):
     network = model(stage, trained=False).train()
-    given, diffusion = batch(network, 4), Diffusion(TIMES)
+    one, diffusion = batch(network, 1), Diffusion(TIMES)
+    given = Batch(*(None if part is None else part.expand(16, *part.shape[1:]) for part in one))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
 
     def loss(seed):
