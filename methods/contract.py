@@ -50,7 +50,11 @@ class PreparedData:
 
 
 class Generator(Protocol):
-    """A loaded method, ready to turn images into meshes."""
+    """A loaded method, ready to turn images into meshes.
+
+    It may also have `flops(images, *, rngs) -> Mapping[str, float]`, the floating-point operations of one object by
+    phase (as in `Mesh.seconds`), counted by generating from these images; they stand in the generation's manifest.
+    """
 
     def generate(
         self,

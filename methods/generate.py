@@ -31,6 +31,7 @@ from methods.registry import EXTERNAL, Plan, method_sources, resolve, stage_fold
 from methods.run import MethodError, failures_of, make_method
 
 ROWS = "generate.jsonl"
+FLOPS = "flops.json"
 BATCH = 8
 PHASES = ("condition", "sample", "decode", "mesh")
 
@@ -71,6 +72,7 @@ def generate(
                 generator = instance.load(stages, device)
         except MethodError as error:
             broken = str(error)
+    flops = _flops(out, generator, split, pairs)
     progress = Progress(f"{method}/{variant} seed {seed}", len(batches), done=len(batches) - len(todo))
     for done, number in enumerate(todo, len(batches) - len(todo) + 1):
         samples = [split.sample(i, v) for i, v in batches[number]]
@@ -101,6 +103,7 @@ def generate(
         "batch": batch,
         "objects": len(pairs),
         "failed": failed,
+        "flops": flops,
         "resumes": starts - 1,
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
@@ -137,6 +140,24 @@ def run_batch(
         if len(samples) == 1:
             return [Failure(str(error))]
         return [result for sample in samples for result in run_batch(generator, [sample], names, plan)]
+
+
+def _flops(
+    out: Path, generator: Generator | None, split: Split, pairs: Sequence[tuple[int, int]]
+) -> Mapping[str, float] | None:
+    """FLOPs of one object by phase, where the generator counts them; apart from the run, whose times they would mar."""
+    path = out / "resume" / FLOPS
+    if path.exists():
+        return read_json(path)
+    if generator is None or not hasattr(generator, "flops"):
+        return None
+    try:
+        with failures_of("counting FLOPs"):
+            counts = generator.flops(split.sample(*pairs[0]).image()[None], rngs=[numpy_rng("flops")])
+    except MethodError:  # the run itself will say what is wrong with this object
+        return None
+    write_json(path, counts)
+    return counts
 
 
 def _keep(out: Path, sample: Sample, result: Mesh | Failure) -> dict[str, Any]:

@@ -33,17 +33,21 @@ EXTERNAL = "external"
 
 @dataclass(frozen=True)
 class StageDeclaration:
-    """One entry of `stages:`; `borrowed_from` names the method that trains it, if another does."""
+    """One entry of `stages:`; `borrowed_from` names the method that trains it, if another does.
+
+    `on_request`: only variants that list the stage use it.
+    """
 
     name: str
     reads: tuple[str, ...]
     needs: tuple[str, ...]
     borrowed_from: str | None
+    on_request: bool = False
 
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """One entry of `variants:`; `stages` is None where the variant uses all of them."""
+    """One entry of `variants:`; `stages` is None where the variant uses all of them but those `on_request`."""
 
     name: str
     label: str
@@ -204,7 +208,13 @@ def _with_external_base(config: Mapping[str, Any], base_path: Path, name: str) -
 
 def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclaration]:
     declared = {
-        key: StageDeclaration(key, tuple(value.get("reads", ())), tuple(value.get("needs", ())), value.get("from"))
+        key: StageDeclaration(
+            key,
+            tuple(value.get("reads", ())),
+            tuple(value.get("needs", ())),
+            value.get("from"),
+            value.get("on_request", False),
+        )
         for key, value in config.get("stages", {}).items()
     }
     for stage in declared.values():
@@ -304,7 +314,7 @@ def resolve(method: str, variant: str, scale: str, folder: Path = ROOT / "method
     params = _resolve_params(spec, chosen, scale, load_methods(folder))
     stages: dict[str, StageSpec] = {}
     for name, stage in spec.stages.items():
-        if chosen.stages is not None and name not in chosen.stages:
+        if stage.on_request if chosen.stages is None else name not in chosen.stages:
             continue
         if stage.borrowed_from is not None:
             owner = get_method(stage.borrowed_from, folder)

@@ -29,6 +29,8 @@ from methods.registry import MethodSpec, Plan, fitting_variant, method_sources, 
 
 MEASURED = "measured.json"
 """What a method itself has measured of a stage, merged into the manifest."""
+COSTS = "costs.json"
+"""What the training loop has counted: parameters and FLOPs, merged into the manifest."""
 DONE = "done.json"
 """The manifest once more, under a name that no workflow knows and deletes."""
 
@@ -106,7 +108,9 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
     except MethodError as error:
         failure = str(error)
         print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
-    measured = read_json(out / MEASURED) if (out / MEASURED).exists() else {}
+    measured = {}
+    for name in (COSTS, MEASURED):
+        measured |= read_json(out / name) if (out / name).exists() else {}
     record = {
         "status": "failed" if failure else "ok",
         "reason": failure,

@@ -186,15 +186,18 @@ class MaskedAutoregressive(nn.Module):
         return value, {}
 
 
-def build_mar(params: Mapping[str, Any], bank: str, image_size: int) -> MaskedAutoregressive:
-    """Build MAR-LR (bank `lr`) or MAR-HR (`hr`) from the resolved parameters of `config.yaml`; image_size in pixels."""
+def build_mar(params: Mapping[str, Any], name: str, image_size: int) -> MaskedAutoregressive:
+    """Build MAR-LR (`lr`), MAR-HR (`hr`), or a MAR of HR tokens without LR tokens (`hr_direct`).
+
+    params: resolved, of `config.yaml`. image_size: pixels.
+    """
     mar, tokens = params["mar"], params["latent"]["tokens"]
     names = ("width", "encoder_depth", "decoder_depth", "heads", "mlp_ratio", "dropout", "head_width", "head_depth")
     names += ("noise_steps",)
     return MaskedAutoregressive(
-        tokens=tokens[bank],
+        tokens=tokens["lr" if name == "lr" else "hr"],
         channels=params["latent"]["channels"],
-        low_tokens=tokens["lr"] if bank == "hr" else 0,
+        low_tokens=tokens["lr"] if name == "hr" else 0,
         image_encoder=params["image_encoder"],
         image_size=image_size,
         **{n: mar[n] for n in names},

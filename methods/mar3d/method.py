@@ -1,4 +1,4 @@
-"""MAR-3D: the stages `vae`, `mar_lr`, `mar_hr`, and the cascade that generates with them."""
+"""MAR-3D: the stages `vae`, `mar_lr`, `mar_hr`, `mar_hr_direct`, and the cascade that generates with them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from data.store import Split
 from methods.contract import Failure, Mesh, PreparedData
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate, surface
+from methods.mar3d.examples import Examples, augment
 from methods.mar3d.latents import FILE as LATENTS
-from methods.mar3d.latents import LatentPool, encode_views, load_vae, save_vae, statistics
+from methods.mar3d.latents import encode_views, load_vae, save_vae, statistics
 from methods.mar3d.mar import MaskedAutoregressive, build_mar
 from methods.mar3d.pyramid_vae import BANKS, PyramidVAE, build_vae
 from methods.mar3d.sampling import sample
 from methods.training.checkpoint import save_tensors
+from methods.training.flops import counted
 from methods.training.loop import autocast, device_of, seeded, train
 from methods.training.pool import SurfacePool, draw_views
+
+BANK = {"mar_lr": "lr", "mar_hr": "hr", "mar_hr_direct": "hr"}
+"""Of the VAE's queries, whose tokens a stage generates."""
 
 
 class Mar3D:
@@ -36,17 +41,15 @@ class Mar3D:
         self.params = params
 
     def fit(self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int) -> None:
-        """Train `vae`, `mar_lr` or `mar_hr`; see `methods.contract.Method.fit`."""
+        """Train one of the stages; see `methods.contract.Method.fit`."""
         device = device_of()
         if stage == "vae":
             fit_vae(self.params, data, out=out, seed=seed, device=device)
         else:
-            fit_mar(
-                self.params, stage.removeprefix("mar_"), data, vae=upstream["vae"], out=out, seed=seed, device=device
-            )
+            fit_mar(self.params, stage, data, vae=upstream["vae"], out=out, seed=seed, device=device)
 
     def load(self, stages: Mapping[str, Path], device: str) -> Cascade:
-        """The cascade; without `mar_hr` among the stages, the LR tokens are decoded."""
+        """The cascade of the stages there are."""
         return Cascade(self.params, stages, device_of(device))
 
 
@@ -145,7 +148,7 @@ def reconstruction_viou(
 
 def fit_mar(
     params: Mapping[str, Any],
-    bank: str,
+    stage: str,
     data: PreparedData,
     *,
     vae: Path,
@@ -153,36 +156,25 @@ def fit_mar(
     seed: int,
     device: torch.device,
 ) -> None:
-    """Train MAR-LR (`lr`) or MAR-HR (`hr`) on the frozen VAE's latents."""
-    mar, stage = params["mar"], params[f"mar_{bank}"]
-    training = stage["training"]
-    split = Split(data.folder, "train")
-    pool = None if (vae / LATENTS).exists() else SurfacePool(split, device, occupancy=False)
-    latents = LatentPool(vae, pool, device, training["precision"])
-    model = seeded(lambda: build_mar(params, bank, split.image_size), "mar", bank, seed).to(device)
+    """Train `mar_lr`, `mar_hr` or `mar_hr_direct` on the frozen VAE's latents."""
+    mar, training, bank = params["mar"], params[stage]["training"], BANK[stage]
+    examples = Examples(
+        data,
+        vae,
+        bank,
+        batch=training["batch"],
+        rotated_share=mar["rotated_share"],
+        augmentation=params[stage].get("augmentation"),
+        precision=training["precision"],
+        device=device,
+    )
+    name = stage.removeprefix("mar_")
+    model = seeded(lambda: build_mar(params, name, examples.image_size), "mar", name, seed).to(device)
     diffusion = Diffusion(model.noise_steps, device=device)
-    augmentation = stage.get("augmentation")
 
     def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        b = training["batch"]
-        objects = torch.randint(0, len(split), (b,), generator=generator)
-        views = draw_views(b, len(split.upright_views), split.n_views, mar["rotated_share"], generator)
-        images = np.stack([split.image(int(i), int(v)) for i, v in zip(objects, views, strict=True)])
-        objects, views = objects.to(device), views.to(device)
-        low = None
-        if bank == "hr":
-            # Condition augmentation: x' = t noise + (1 - t) x, one t a sample.
-            t = (
-                torch.rand((b, 1, 1), generator=generator) * (augmentation["high"] - augmentation["low"])
-                + augmentation["low"]
-            )
-            low = latents.draw("lr", objects, views, generator)
-            low = augment(low, t.to(device), torch.randn(low.shape, generator=generator).to(device))
-        target = latents.draw(bank, objects, views, generator)
         return model.loss(
-            torch.from_numpy(images).to(device),
-            target,
-            low,
+            *examples.draw(generator),
             generator=generator,
             diffusion=diffusion,
             drop=mar["condition_drop"],
@@ -193,7 +185,7 @@ def fit_mar(
     train(
         model,
         loss,
-        name=f"mar_{bank}",
+        name=stage,
         seed=seed,
         out=out,
         optimiser=params["optimiser"],
@@ -202,37 +194,34 @@ def fit_mar(
     )
     used = {"mar": mar, "latent": params["latent"], "image_encoder": params["image_encoder"]}
     # One entry of metadata: safetensors writes several in an order that changes from run to run.
-    header = {"params": used, "image_size": split.image_size}
+    header = {"params": used, "image_size": examples.image_size}
     save_tensors(out / "weights.safetensors", model.state_dict(), {"mar": json.dumps(header)})
     write_json(out / "measured.json", {"dtype": training["precision"]})
-
-
-def augment(low: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
-    """Condition augmentation of LR tokens (MAR-3D section 3.3): t noise + (1 - t) low."""
-    return t * noise + (1 - t) * low
 
 
 # ---------------------------------------------------------------- generation
 
 
-def load_mar(stage: Path, bank: str, device: torch.device) -> MaskedAutoregressive:
-    """A fitted MAR-LR or MAR-HR."""
+def load_mar(stage: Path, name: str, device: torch.device) -> MaskedAutoregressive:
+    """A fitted MAR by its name for `build_mar`: `lr`, `hr` or `hr_direct`."""
     path = stage / "weights.safetensors"
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["mar"])
-    model = build_mar(header["params"], bank, header["image_size"]).to(device)
+    model = build_mar(header["params"], name, header["image_size"]).to(device)
     model.load_state_dict(load_file(path, device=str(device)))
     return model.eval().requires_grad_(False)
 
 
-class Cascade:
-    """Image to LR tokens to HR tokens to occupancy to mesh; `generate` is that of `methods.contract.Generator`."""
+class LatentGenerator:
+    """What decodes the VAE's latents; a subclass says how they are sampled. Follows `methods.contract.Generator`."""
 
-    def __init__(self, params: Mapping[str, Any], stages: Mapping[str, Path], device: torch.device) -> None:
+    def __init__(self, params: Mapping[str, Any], vae: Path, device: torch.device) -> None:
         self.params, self.device = params, device
-        self.vae, self.scaling = load_vae(stages["vae"], device)
-        self.lr = load_mar(stages["mar_lr"], "lr", device)
-        self.hr = load_mar(stages["mar_hr"], "hr", device) if "mar_hr" in stages else None
+        self.vae, self.scaling = load_vae(vae, device)
+
+    def sample(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
+        """The bank, and standardised latents (b, tokens, channels), for images (b, h, w, 4) uint8."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def generate(
@@ -244,23 +233,54 @@ class Cascade:
     ) -> list[Mesh | Failure]:
         """One mesh an image; `ground_truth` is not used."""
         start = time.monotonic()
-        sampling, batch = self.params["sampling"], torch.from_numpy(images).to(self.device)
-        with autocast(self.device, sampling["precision"]):
-            latents = sample(self.lr, batch, None, rngs=rngs, params=sampling["lr"])
-            bank = "lr"
-            if self.hr is not None:
-                draws = np.stack([rng.standard_normal(latents.shape[1:], dtype=np.float32) for rng in rngs])
-                t = sampling["hr"]["augmentation"]
-                low = augment(latents, t, torch.from_numpy(draws).to(self.device))
-                latents, bank = sample(self.hr, batch, low, rngs=rngs, params=sampling["hr"]), "hr"
-        seconds = (time.monotonic() - start) / len(images)
-        return decode_meshes(
-            self.vae,
-            self.scaling.restore(bank, latents),
-            self.params["extraction"],
-            sampling["precision"],
-            {"sample": seconds},
+        bank, latents = self._sample(images, rngs)
+        return self._decode(bank, latents, {"sample": (time.monotonic() - start) / len(images)})
+
+    @torch.no_grad()
+    def flops(self, images: np.ndarray, *, rngs: Sequence[np.random.Generator]) -> dict[str, float]:
+        """FLOPs of one object by phase, counted while these images are generated from; see `Generator.flops`."""
+        (bank, latents), sampled = counted(lambda: self._sample(images, rngs))
+        _, decoded = counted(lambda: self._decode(bank, latents))
+        return {"sample": sampled / len(images), "decode": decoded / len(images)}
+
+    def _sample(self, images: np.ndarray, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
+        with autocast(self.device, self.params["sampling"]["precision"]):
+            return self.sample(torch.from_numpy(images).to(self.device), rngs)
+
+    def _decode(self, bank: str, latents: Tensor, seconds: Mapping[str, float] | None = None) -> list[Mesh | Failure]:
+        restored, precision = self.scaling.restore(bank, latents), self.params["sampling"]["precision"]
+        return decode_meshes(self.vae, restored, self.params["extraction"], precision, seconds)
+
+
+class Cascade(LatentGenerator):
+    """Image to LR tokens to HR tokens to occupancy to mesh.
+
+    Without `mar_hr` among the stages, the LR tokens are decoded; with `mar_hr_direct`, there are none.
+    """
+
+    def __init__(self, params: Mapping[str, Any], stages: Mapping[str, Path], device: torch.device) -> None:
+        super().__init__(params, stages["vae"], device)
+        self.lr, self.hr, self.direct = (
+            load_mar(stages[f"mar_{name}"], name, device) if f"mar_{name}" in stages else None
+            for name in ("lr", "hr", "hr_direct")
         )
+
+    def sample(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
+        """See `LatentGenerator.sample`."""
+        sampling = self.params["sampling"]
+        if self.direct is not None:
+            return "hr", sample(self.direct, images, None, rngs=rngs, params=sampling["hr"])
+        latents = sample(self.lr, images, None, rngs=rngs, params=sampling["lr"])
+        if self.hr is None:
+            return "lr", latents
+        low = noised(latents, sampling["hr"]["augmentation"], rngs)
+        return "hr", sample(self.hr, images, low, rngs=rngs, params=sampling["hr"])
+
+
+def noised(latents: Tensor, t: float, rngs: Sequence[np.random.Generator]) -> Tensor:
+    """Condition augmentation of generated LR tokens (b, tokens, channels), each row from its own generator."""
+    draws = np.stack([rng.standard_normal(latents.shape[1:], dtype=np.float32) for rng in rngs])
+    return augment(latents, t, torch.from_numpy(draws).to(latents.device))
 
 
 @torch.no_grad()

@@ -27,18 +27,22 @@ def save_state(
     average: dict[str, Tensor],
     optimisers: list[torch.optim.Optimizer],
     log_bytes: int,
+    flops: list[int],
 ) -> None:
-    """Write the resume state after `step` steps; `log_bytes` is the length of `fit.jsonl` then."""
+    """Write the resume state after `step` steps.
+
+    log_bytes: the length of `fit.jsonl` then. flops: of the steps whose operations were counted.
+    """
     tensors = {f"model/{k}": v for k, v in model.items()} | {f"average/{k}": v for k, v in average.items()}
     for i, optimiser in enumerate(optimisers):
         for j, entry in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{i}/{j}/{k}": torch.as_tensor(v) for k, v in entry.items()}
-    header = {"state": json.dumps({"step": step, "log_bytes": log_bytes})}
+    header = {"state": json.dumps({"step": step, "log_bytes": log_bytes, "flops": flops})}
     save_tensors(folder / "state.safetensors", tensors, header)
 
 
 def read_header(folder: Path) -> dict | None:
-    """The step and log length of the resume state in `folder`, or None if there is none."""
+    """The step, log length and counted FLOPs of the resume state in `folder`, or None if there is none."""
     path = folder / "state.safetensors"
     if not path.exists():
         return None

@@ -2,9 +2,10 @@
 
 Every random draw of step s comes from a generator seeded by (stage, seed, s); a run that was killed and
 resumed therefore takes the very same steps as one that was not. The loop writes `fit.jsonl` (one line every
-`log_every` steps, losses averaged over the interval) and, at the end, `weights.safetensors` (the moving
-average). Resume state lives in `out/resume/` and is removed on success; whoever calls sees to it that the
-folder belongs to the same code, data and parameters (`methods.run` does).
+`log_every` steps, losses averaged over the interval) and, at the end, `costs.json` (parameters and FLOPs);
+the module is left holding the moving average of its weights. Resume state lives in `out/resume/` and is
+removed on success; whoever calls sees to it that the folder belongs to the same code, data and parameters
+(`methods.run` does).
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.files import write_json
 from core.progress import Progress
 from core.randomness import seed_of
 from methods.training import checkpoint
+from methods.training.flops import counted
 from methods.training.optimiser import build_optimisers, learning_rate_factor
 
 Loss = Callable[[torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
 """Draws a batch from the generator; returns the loss and named parts to log."""
+
+
+COSTS = "costs.json"
+"""What the training cost, merged into the stage's manifest."""
+COUNTED_STEPS = 8
+"""The first ones; their mean stands for all, since what a step draws (how many tokens are masked) changes its cost."""
 
 
 class DivergedError(RuntimeError):
@@ -79,9 +88,10 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     log_path, first = out / "fit.jsonl", 0
     header = checkpoint.read_header(resume)
+    flops: list[int] = []  # of each of the first steps
     if header:
         checkpoint.restore_state(resume, module, average, optimisers)
-        first = header["step"]
+        first, flops = header["step"], header["flops"]
         with log_path.open("r+b") as file:
             file.truncate(header["log_bytes"])
     else:
@@ -101,9 +111,18 @@ def train(
                 for group, rate in zip(o.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
                 o.zero_grad(set_to_none=True)
-            with autocast(device, training["precision"]):
-                value, parts = loss(torch.Generator().manual_seed(step_seed))
-            value.backward()
+
+            def forward_backward(step_seed: int = step_seed) -> tuple[Tensor, Mapping[str, Tensor]]:
+                with autocast(device, training["precision"]):
+                    value, parts = loss(torch.Generator().manual_seed(step_seed))
+                value.backward()
+                return value, parts
+
+            if step < COUNTED_STEPS:
+                (value, parts), count = counted(forward_backward)
+                flops.append(count)
+            else:
+                value, parts = forward_backward()
             norm = nn.utils.clip_grad_norm_(trained.values(), optimiser["clip"])
             for o in optimisers:
                 o.step()
@@ -134,10 +153,14 @@ def train(
                         average=average,
                         optimisers=optimisers,
                         log_bytes=log_path.stat().st_size,
+                        flops=flops,
                     )
                     saved = time.monotonic()
     with torch.no_grad():
         for k, v in trained.items():
             v.copy_(average[k])
     module.eval()
+    mean = sum(flops) / len(flops)
+    sizes = {"parameters": sum(v.numel() for v in trained.values())}
+    write_json(out / COSTS, sizes | {"step_flops": round(mean), "training_flops": round(mean * steps)})
     return module

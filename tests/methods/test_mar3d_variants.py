@@ -59,7 +59,7 @@ def test_the_cascade_noises_the_low_tokens_as_the_sampling_says(monkeypatch, t):
     monkeypatch.setattr(method, "sample", sample)
     monkeypatch.setattr(method, "decode_meshes", lambda *args: [])
     cascade = method.Cascade.__new__(method.Cascade)
-    cascade.device, cascade.lr, cascade.hr, cascade.vae = torch.device("cpu"), "lr", "hr", None
+    cascade.device, cascade.lr, cascade.hr, cascade.direct, cascade.vae = torch.device("cpu"), "lr", "hr", None, None
     cascade.scaling = type("Scaling", (), {"restore": staticmethod(lambda bank, latents: latents)})
     cascade.params = {"extraction": {}, "sampling": {"precision": "fp32", "lr": {}, "hr": {"augmentation": t}}}
     cascade.generate(np.zeros((1, 8, 8, 4), np.uint8), rngs=[np.random.default_rng(0)])

@@ -1,0 +1,49 @@
+"""What a DiT is trained for: to predict the noise (with its variance), or the velocity of a rectified flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from methods.dit.dit import TIMES, DiT, Keys
+from methods.dit.flow import flow_loss, shifted
+from methods.layers.diffusion import Diffusion
+from methods.mar3d.examples import Batch
+
+
+def flat_denoiser(model: DiT, keys: Keys) -> Callable[[Tensor, Tensor], Tensor]:
+    """The model as a denoiser of whole sets, for `Diffusion`: (x (b, n * c), t (b,)) -> (b, 2 * n * c)."""
+
+    def denoiser(x: Tensor, t: Tensor) -> Tensor:
+        noise, variance = model(x.unflatten(1, (model.tokens, model.channels)), t, keys).chunk(2, -1)
+        return torch.cat([noise.flatten(1), variance.flatten(1)], -1)
+
+    return denoiser
+
+
+def noise_loss(
+    model: DiT, batch: Batch, *, diffusion: Diffusion, drop: float, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of `Diffusion.loss`, one time and one noise a shape; `drop`: share of the images that are left out."""
+    keys, b, device = _keys(model, batch, drop, generator), len(batch.latents), batch.latents.device
+    t = torch.randint(0, diffusion.steps, (b,), generator=generator).to(device)
+    noise = torch.randn(batch.latents.shape, generator=generator).to(device)
+    per_shape = diffusion.loss(flat_denoiser(model, keys), batch.latents.flatten(1), t=t, noise=noise.flatten(1))
+    return per_shape.mean(), {}
+
+
+def velocity_loss(
+    model: DiT, batch: Batch, *, shift: float, drop: float, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of `flow_loss` at times that are uniform before the shift."""
+    keys, b, device = _keys(model, batch, drop, generator), len(batch.latents), batch.latents.device
+    t = shifted(torch.rand(b, generator=generator), shift).to(device)
+    noise = torch.randn(batch.latents.shape, generator=generator).to(device)
+    return flow_loss(lambda x, t: model(x, TIMES * t, keys), batch.latents, t=t, noise=noise).mean(), {}
+
+
+def _keys(model: DiT, batch: Batch, drop: float, generator: torch.Generator) -> Keys:
+    keep = (torch.rand(len(batch.images), generator=generator) >= drop).to(batch.images.device)
+    return model.keys(model.condition(batch.images, keep), batch.low)

@@ -1,0 +1,77 @@
+"""What a generator on the VAE's latents trains on: images, latents of the shapes in them, noised LR tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.store import Split
+from methods.contract import PreparedData
+from methods.mar3d.latents import FILE as LATENTS
+from methods.mar3d.latents import LatentPool
+from methods.training.pool import SurfacePool, draw_views
+
+
+class Batch(NamedTuple):
+    """images: (b, h, w, 4) uint8. latents: (b, tokens, channels), standardised. low: noised LR tokens, or None."""
+
+    images: Tensor
+    latents: Tensor
+    low: Tensor | None
+
+
+class Examples:
+    """Training views of a dataset with the frozen VAE's latents of one bank, drawn at random.
+
+    vae: folder of the fitted VAE. rotated_share: of the draws that take a rotated view. augmentation: interval
+    `low` to `high` of t in the condition augmentation of the LR tokens; without it no LR tokens are drawn.
+    """
+
+    def __init__(
+        self,
+        data: PreparedData,
+        vae: Path,
+        bank: str,
+        *,
+        batch: int,
+        rotated_share: float,
+        augmentation: Mapping[str, float] | None,
+        precision: str,
+        device: torch.device,
+    ) -> None:
+        self.split, self.bank, self.batch, self.device = Split(data.folder, "train"), bank, batch, device
+        pool = None if (vae / LATENTS).exists() else SurfacePool(self.split, device, occupancy=False)
+        self.latents = LatentPool(vae, pool, device, precision)
+        self.rotated_share, self.augmentation = rotated_share, augmentation
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of the condition images."""
+        return self.split.image_size
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """A batch of the generator's."""
+        b, split = self.batch, self.split
+        objects = torch.randint(0, len(split), (b,), generator=generator)
+        views = draw_views(b, len(split.upright_views), split.n_views, self.rotated_share, generator)
+        images = np.stack([split.image(int(i), int(v)) for i, v in zip(objects, views, strict=True)])
+        objects, views = objects.to(self.device), views.to(self.device)
+        low = None
+        if self.augmentation is not None:
+            # Condition augmentation: x' = t noise + (1 - t) x, one t a sample.
+            start, end = self.augmentation["low"], self.augmentation["high"]
+            t = torch.rand((b, 1, 1), generator=generator) * (end - start) + start
+            low = self.latents.draw("lr", objects, views, generator)
+            low = augment(low, t.to(self.device), torch.randn(low.shape, generator=generator).to(self.device))
+        target = self.latents.draw(self.bank, objects, views, generator)
+        return Batch(torch.from_numpy(images).to(self.device), target, low)
+
+
+def augment(low: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
+    """Condition augmentation of LR tokens (MAR-3D section 3.3): t noise + (1 - t) low."""
+    return t * noise + (1 - t) * low
