@@ -79,7 +79,7 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
     cd_n, viou_n = (_range(table.loc[table["metric"] == metric, "n_objects"]) for metric in (cd, viou))
     names = {cd: f"{cd.replace('cd_', 'CD-')}{unit} ↓, box [-1, 1]³, mean of n = {cd_n} objects"}
     names |= {viou: f"volume IoU ↑, {max(protocol.viou)}³ cells, mean of n = {viou_n} objects"}
-    place = {"left": 0.065, "right": 0.995, "bottom": below + 0.165, "top": 0.9, "wspace": 0.18}
+    place = {"left": 0.065, "right": 0.995, "bottom": below + 0.165, "top": 0.82, "wspace": 0.18}
     axes = made.subplots(1, 2, gridspec_kw=place)
     ticks = dict(sorted(zip(table["tokens"], table["count"], strict=True)))
     for panel, metric in zip(axes, (cd, viou), strict=True):
@@ -102,7 +102,7 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
         panel.set_title(names[metric], loc="left")
     axes[0].set_ylim(bottom=0)
     handles, labels = axes[0].get_legend_handles_labels()
-    axes[1].legend(handles, labels, loc="lower right")
+    made.legend(handles, labels, loc="upper left", ncols=len(KINDS))  # above the panels: inside it would hide intervals
 
 
 def caption(table: pd.DataFrame, protocol: Protocol, dataset: str, scale: str) -> str:
