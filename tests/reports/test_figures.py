@@ -179,7 +179,7 @@ def test_figure4_draws_what_is_there_and_says_what_is_not():
     with style.figure(style.TEXT, figure4.HEIGHT) as made:
         figure4.draw(made, table, V1, dataset="procedural", scale="smoke")
         panel = made.axes[0]
-        assert [text.get_text() for text in made.axes[1].get_legend().get_texts()] == ["single level"]
+        assert [text.get_text() for text in made.legends[0].get_texts()] == ["single level"]
         line = panel.get_lines()[0]
         assert line.get_ydata() == pytest.approx(table.loc[table["metric"] == "cd_avg", "mean"])
         assert "n = 6 objects" in panel.get_title(loc="left") and "n = 5" in made.axes[1].get_title(loc="left")
