@@ -63,7 +63,7 @@ class DiT(nn.Module):
     which the network cannot tell the places apart.
     """
 
-    EDGES = ("image_encoder.embed", "embed_latent", "embed_low", "time.0", "output")
+    EDGES = ("image_encoder.embed.0", "embed_latent", "embed_low", "time.0", "output")
     """Input and output layers, which Muon leaves to AdamW."""
 
     def __init__(

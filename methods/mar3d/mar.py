@@ -78,7 +78,7 @@ class MaskedAutoregressive(nn.Module):
     MAR-LR). Latents in and out are standardised.
     """
 
-    EDGES = ("image_encoder.embed", "embed_latent", "embed_low", "head.input", "head.output")
+    EDGES = ("image_encoder.embed.0", "embed_latent", "embed_low", "head.input", "head.output")
     """Input and output layers, which Muon leaves to AdamW."""
 
     def __init__(
