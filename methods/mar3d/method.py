@@ -170,7 +170,7 @@ def fit_mar(
     )
     name = stage.removeprefix("mar_")
     model = seeded(lambda: build_mar(params, name, examples.image_size), "mar", name, seed).to(device)
-    diffusion = Diffusion(model.noise_steps, device=device)
+    diffusion = Diffusion(model.noise_steps, device=device, prediction=model.prediction)
 
     def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         return model.loss(
