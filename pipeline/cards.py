@@ -1,7 +1,7 @@
 """Cards for jobs: Snakemake counts GPUs but does not choose them, so each job takes its own here.
 
-A card is locked by a file that dies with the job. Where a scheduler has chosen the devices already (SLURM), or
-where the machine shows none, nothing is done.
+A card is locked by a file that dies with the job. Where a scheduler has chosen the devices already (SLURM, Kubernetes),
+or where the machine shows none, nothing is done.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from core.errors import UserError
 from pipeline import lock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+DEVICES = Path("/dev")
+SCHEDULERS = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST")  # set where one has given this job its cards
 
 
 def cards() -> list[str]:
     """The cards that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
     if VISIBLE in os.environ:
         return [name for name in os.environ[VISIBLE].split(",") if name]
-    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted((match[1] for match in found if match), key=int)
+    found = [path for path in DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    return [str(number) for number in range(len(found))]  # CUDA counts the cards that a container shows from 0
 
 
 def choose(count: int, folder: Path | None = None) -> None:
@@ -36,7 +38,7 @@ def choose(count: int, folder: Path | None = None) -> None:
     if count == 0:
         os.environ[VISIBLE] = ""
         return
-    if "SLURM_JOB_ID" in os.environ:
+    if any(name in os.environ for name in SCHEDULERS):
         return
     names = cards()
     if len(names) < count:

@@ -16,7 +16,8 @@ from pipeline import cards, lock
 def two_cards(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the lock files of the jobs lie
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for name in cards.SCHEDULERS:
+        monkeypatch.delenv(name, raising=False)
 
 
 ALONE = [sys.executable, "-m", "pipeline", "alone"]
@@ -53,8 +54,17 @@ def test_a_job_without_gpu_sees_none(tmp_path):
     assert job(tmp_path / "a", 0, SHOW).communicate()[0] == "\n"
 
 
-def test_where_slurm_has_chosen_nothing_is_changed(tmp_path):
-    assert job(tmp_path / "a", 1, SHOW, SLURM_JOB_ID="7").communicate()[0].strip() == "3,5"
+@pytest.mark.parametrize("name", cards.SCHEDULERS)
+def test_where_a_scheduler_has_chosen_nothing_is_changed(tmp_path, name):
+    assert job(tmp_path / "a", 1, SHOW, **{name: "7"}).communicate()[0].strip() == "3,5"
+
+
+def test_the_cards_of_a_container_count_from_zero(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    for name in ("nvidia3", "nvidia6", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(cards, "DEVICES", tmp_path)
+    assert cards.cards() == ["0", "1"]
 
 
 def test_more_cards_than_there_are_is_one_sentence(tmp_path):
