@@ -1,15 +1,19 @@
 """The profiles for clusters: they plan without one, ask the scheduler for the right things, and a job runs through."""
 
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
 from core.identity import ROOT
+from methods import registry
 from pipeline import config, needs
 from pipeline.dag import Dag
 from tests.pipeline import slurm
@@ -138,7 +142,42 @@ def test_a_pod_that_needs_no_gpu_names_none(rule):
     assert "nvidia.com/gpu" not in pod_of(rule).resources.limits
 
 
-def test_the_whole_table_is_planned_for_kubernetes(tmp_path):
+class EmptyBucket(BaseHTTPRequestHandler):
+    """An S3 in which no object exists."""
+
+    def do_HEAD(self):
+        self.send_response(200 if self.path.strip("/").count("/") == 0 else 404)
+        self.end_headers()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<ListBucketResult><Name>my-bucket</Name><IsTruncated>false</IsTruncated></ListBucketResult>")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_the_whole_table_is_planned_for_kubernetes_with_a_bucket(tmp_path):
     pytest.importorskip("snakemake_storage_plugin_s3", reason="the storage plugin for S3 is not installed")
-    process = snakemake(tmp_path, "kubernetes", "-n", "--config", "scale=gpu", "--", "reports/table2.csv")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), EmptyBucket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    options = ["--storage-s3-endpoint-url", f"http://127.0.0.1:{server.server_port}", "--storage-s3-retries", "1"]
+    options += ["--storage-s3-access-key", "a", "--storage-s3-secret-key", "b"]
+    process = snakemake(tmp_path, "kubernetes", *options, "-n", "--config", "scale=smoke", "--", "reports/table2.csv")
+    server.shutdown()
+    server.server_close()
     assert process.returncode == 0, process.stdout + process.stderr
+    assert "s3://my-bucket/mesh-benchmark/runs/procedural/smoke/" in process.stdout + process.stderr
+
+
+@pytest.mark.parametrize("name", ["slurm", "kubernetes"])
+def test_a_profile_names_rules_that_there_are_and_methods_that_need_no_gpu(name):
+    chosen = profile(name)
+    assert set(chosen["set-threads"]) | set(chosen["set-resources"]) <= set(needs.NEEDS)
+    for rule, kind in (("fit", "stage"), ("generate", "method")):
+        named = set(re.findall(r"'(\w+)'", chosen["set-resources"][rule]["gpu"].split(" in ")[1]))
+        assert named <= set(registry.load_methods()), kind
+        for method in named:
+            sources = "".join(path.read_text() for path in (ROOT / "methods" / method).glob("*.py"))
+            assert "import torch" not in re.sub(r'"""(.|\n)*?"""', "", sources)
