@@ -52,7 +52,7 @@ def pack(
     prepared = Path(dag.prepared)
     missing = [path for path in (*dag.shards(None), f"{prepared}/manifest.json") if not Path(path).is_file()]
     if missing:
-        raise UserError(f"there is no {missing[0]}: prepare the data first (snakemake … -- {prepared}/manifest.json)")
+        raise UserError(f"there is no {missing[0]}: prepare the data first (snakemake … -- describe)")
     parts = {"shards": _files_below(prepared)}
     if stages:
         done = [path.parent for path in Path(dag.root).glob("stages/*/seed*/manifest.json")]
