@@ -13,6 +13,9 @@ rule prepare:
         job=dag.prepare_job,
         code=source_hash(*dag.PREPARE_CODE),
     threads: 1
+    resources:
+        mem_mb=needs.memory("prepare", dag.scale),
+        runtime=needs.minutes("prepare", dag.scale),
     message:
         "prepare {wildcards.split} shard {wildcards.shard}"
     shell:

@@ -130,9 +130,13 @@ class Plan:
 # ---------------------------------------------------------------- discovery
 
 
-@functools.cache
 def load_methods(folder: Path = ROOT / "methods") -> dict[str, MethodSpec]:
     """Every method under `folder`, by name, in alphabetical order. Raises UserError for a bad config."""
+    return _load_methods(folder)
+
+
+@functools.cache  # of a function without defaults: with them, a folder given and the same one left out are two entries
+def _load_methods(folder: Path) -> dict[str, MethodSpec]:
     paths = sorted(folder.glob("*/config.yaml"))
     methods = {path.parent.name: _read_method(path) for path in paths}
     for method in methods.values():
@@ -302,9 +306,13 @@ def _resolve_params(
     return merged(params, variant.scales.get(scale, {}), f"{where}: variants.{variant.name}.scales.{scale}")
 
 
-@functools.cache
 def resolve(method: str, variant: str, scale: str, folder: Path = ROOT / "methods") -> Plan:
     """The plan of a method's variant at a scale; UserError for an unknown name."""
+    return _resolve(method, variant, scale, folder)
+
+
+@functools.cache
+def _resolve(method: str, variant: str, scale: str, folder: Path) -> Plan:
     spec = get_method(method, folder)
     if variant not in spec.variants:
         raise known(f"variant of {method}", variant, spec.variants)

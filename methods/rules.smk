@@ -17,6 +17,8 @@ rule fit:
     threads: 1
     resources:
         gpu=dag.gpus,
+        mem_mb=needs.memory("fit", dag.scale),
+        runtime=needs.minutes("fit", dag.scale),
     retries: 1
     priority: dag.fit_priority
     message:
@@ -42,6 +44,8 @@ rule generate:
     threads: 1
     resources:
         gpu=dag.gpus,
+        mem_mb=needs.memory("generate", dag.scale),
+        runtime=needs.minutes("generate", dag.scale),
     retries: 1
     priority: 5
     message:

@@ -22,7 +22,6 @@ from typing import Any
 
 from core.errors import UserError
 from core.identity import ROOT, params_key, source_hash
-from data.prepare import shard_count, shard_specs
 from data.sources import SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
 from methods import registry
@@ -52,8 +51,11 @@ class Dag:
         self.dataset, self.scale = config["dataset"], config["scale"]
         self.source = config["datasets"][self.dataset]
         self.objects = list_objects(self.source)
-        for split in SPLITS:
-            if not any(spec.split == split for spec in self.objects):
+        self.objects_of: dict[str, list[ObjectSpec]] = {split: [] for split in SPLITS}
+        for spec in self.objects:
+            self.objects_of[spec.split].append(spec)
+        for split, objects in self.objects_of.items():
+            if not objects:
                 raise UserError(f"the dataset {self.dataset!r} has no object in its {split} split; give it some")
         key = {"objects": [[s.object, s.split, s.path] for s in self.objects], "prepare": config["prepare"]}
         key |= {"shard_size": config["shard_size"], "max_faces": self.source.get("max_faces")}
@@ -88,7 +90,8 @@ class Dag:
     # ------------------------------------------------------------ data
 
     def _specs(self, wildcards: Any) -> list[ObjectSpec]:
-        return shard_specs(self.objects, wildcards.split, int(wildcards.shard), self.config["shard_size"])
+        first, size = int(wildcards.shard) * self.config["shard_size"], self.config["shard_size"]
+        return self.objects_of[wildcards.split][first : first + size]  # as data.prepare.shard_specs, for many shards
 
     def raw_meshes(self, wildcards: Any) -> list[str]:
         """The mesh files of a shard, those that exist: what is missing or outside the folder is for the quarantine."""
@@ -103,7 +106,7 @@ class Dag:
         return json.dumps(job | {"out": self.prepared}, sort_keys=True)
 
     def _shards(self, splits: Iterable[str]) -> list[str]:
-        counts = {split: shard_count(self.objects, split, self.config["shard_size"]) for split in splits}
+        counts = {split: -(-len(self.objects_of[split]) // self.config["shard_size"]) for split in splits}
         return [f"{self.prepared}/{split}/{i:05d}.safetensors" for split, count in counts.items() for i in range(count)]
 
     def shards(self, wildcards: Any) -> list[str]:

@@ -1,5 +1,6 @@
 import json
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -158,3 +159,25 @@ def test_what_a_run_is_asked_for():
     assert [artefact.name for artefact in asked_for({"reports/table2_by_category.csv"})] == ["table2"]
     assert [artefact.name for artefact in asked_for({"reports/claims.md"})] == ["claims"]
     assert [artefact.name for artefact in asked_for({EVERYTHING})] == list(ARTEFACTS)
+
+
+def test_more_objects_are_more_shards_and_no_other_jobs():
+    small, large = (
+        dag(shard_size=250, datasets={"procedural": {"counts": {"train": train, "val": 64, "test": 64}}})
+        for train in (250, 100_000)
+    )
+    assert len(small.shards(None)) == 3
+    assert len(large.shards(None)) == 402
+    assert len(small.test_shards(None)) == len(large.test_shards(None)) == 1
+    assert small.stages.keys() == large.stages.keys()
+    for name in ARTEFACTS:
+        assert small.rows(name) == large.rows(name)
+
+
+def test_naming_the_papers_objects_takes_seconds():
+    start = time.process_time()  # of this process: others may keep the machine busy
+    paper = dag(scale="paper", datasets={"procedural": {"counts": {"train": 320_000, "val": 1000, "test": 200}}})
+    shards = [path.removesuffix(".safetensors").split("/")[-2:] for path in paper.shards(None)]
+    held = [len(paper._specs(wildcards(split=split, shard=shard))) for split, shard in shards]
+    assert (len(held), sum(held)) == (1285, 321_200)
+    assert time.process_time() - start < 10
