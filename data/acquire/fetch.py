@@ -11,12 +11,13 @@ import errno
 import fcntl
 import hashlib
 import http.client
+import os
 import socket
 import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,8 +71,7 @@ class Fetch:
         """
         part = out.with_name(f"{out.name}.part")
         out.parent.mkdir(parents=True, exist_ok=True)
-        with part.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be getting it
+        with _alone(part.with_suffix(".lock")):  # another process may be getting it
             if not out.exists():
                 with space(out.parent):
                     self._attempts(url, part)
@@ -79,7 +79,6 @@ class Fetch:
                 part.rename(out)
                 _tag(part).unlink(missing_ok=True)
             found = sha256_of(out)
-            part.with_suffix(".lock").unlink(missing_ok=True)
         if sha256 and found != sha256:
             raise BadDownload(_mismatch(out.name, found, sha256) + "; delete it to download it again")
         return found
@@ -166,7 +165,29 @@ def _refusal(code: int, url: str) -> str:
 
 
 @contextlib.contextmanager
-def space(folder: Path):
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock that dies with its process; its file is gone afterwards."""
+    while True:
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_at(lock.fileno(), path):
+                continue  # whoever held it has deleted it
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def space(folder: Path) -> Iterator[None]:
     """One sentence where the disk is full."""
     try:
         yield

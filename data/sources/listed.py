@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.identity import ROOT
 from core.randomness import seed_of
-from data.ledger import LEFT_OUT, Entry, read_ledger
+from data.ledger import LEFT_OUT, NAME, Entry, read_ledger
 from data.sources import SPLITS, ObjectSpec
 
 if TYPE_CHECKING:
@@ -151,9 +151,14 @@ def checksums(source: Mapping[str, Any]) -> dict[str, str]:
     return {line.id: line.sha256 for entry in source["lists"] for line in read_list(entry["path"]) if line.sha256}
 
 
-@functools.lru_cache(maxsize=4)
 def _ledger(root: Path) -> dict[str, Entry]:
-    return read_ledger(root)
+    place = root / NAME
+    return _ledger_as_of(root, place.stat().st_mtime_ns if place.exists() else 0)
+
+
+@functools.lru_cache(maxsize=4)
+def _ledger_as_of(root: Path, time: int) -> dict[str, Entry]:
+    return read_ledger(root)  # long to read for a large dataset, and asked for every object
 
 
 def acquired(specs: Iterable[ObjectSpec], source: Mapping[str, Any]) -> list[ObjectSpec]:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import socket
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -137,6 +138,13 @@ def test_a_full_disk_is_one_sentence_and_is_not_tried_again(big, tmp_path, naps)
     with pytest.raises(UserError, match="the disk is full: make room"):
         Fetch(lambda url, headers: Full(open_url(url, headers)), naps.append).file(big, tmp_path / "x")
     assert naps == []
+
+
+def test_many_who_want_the_same_file_get_it_once(big, site, tmp_path, fetch):
+    out = tmp_path / "big.bin"
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: fetch.file(big, out), range(8))) == {SHA}
+    assert site.count("/big.bin") == 1 and left(tmp_path) == ["big.bin"]
 
 
 def test_only_the_web_is_opened(tmp_path, fetch):

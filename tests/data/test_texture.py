@@ -116,9 +116,9 @@ def test_parts_of_a_scene_keep_their_own_images(tmp_path):
     mesh = read_mesh(tmp_path / "scene.glb")
     assert sorted(np.unique(mesh.texture.page).tolist()) == [-1, 0]
     image = front(mesh, 128)
-    left, right = image[96, 56, :3] > 60, image[96, 70, :3] > 60
+    left, right = image[109, 57, :3] > 60, image[109, 70, :3] > 60
     assert left.tolist() == [True, True, False] and right.tolist() == [False, False, True]  # mirrored: yellow, blue
-    assert (image[32, 64, :3] > 60).tolist() == [True, False, True]
+    assert (image[26, 64, :3] > 60).tolist() == [True, False, True]
 
 
 def test_the_colour_is_the_product_of_image_and_factor(tmp_path):
