@@ -18,6 +18,7 @@ import yaml
 
 from core.errors import UserError
 from core.identity import ROOT, params_key
+from data.sources import DOWNLOADED
 from evaluation import protocol
 from methods import registry
 from methods.settings import known, read_yaml, validate
@@ -25,7 +26,7 @@ from pipeline.artefacts import ARTEFACTS
 
 FOLDER = ROOT / "config"
 SCHEMA = FOLDER / "config.schema.yaml"
-TEXT = ("dataset", "root", "index")  # stay text even where they look like a number
+TEXT = ("dataset", "root", "index", "path", "trained_on")  # stay text even where they look like a number
 _SCALAR = re.compile(r"[-+.\w]+")
 
 
@@ -104,6 +105,15 @@ def _with_dataset(config: dict[str, Any]) -> dict[str, Any]:
     chosen = datasets[name]
     if chosen["source"] == "procedural" and "counts" not in chosen:
         raise UserError(f"datasets.{name} lacks the key 'counts'")
+    other = chosen.get("trained_on")
+    if other and (other not in datasets or other == name):
+        raise UserError(
+            f"datasets.{name}.trained_on: {known('other dataset', other, [n for n in datasets if n != name])}"
+        )
+    if chosen["source"] in DOWNLOADED:
+        for key in ("root", "lists"):
+            if key not in chosen:
+                raise UserError(f"datasets.{name} lacks the key {key!r}: docs/datasets.md shows one")
     if chosen["source"] == "folder":
         if "root" not in chosen:
             raise UserError(f"datasets.{name} lacks the key 'root'")

@@ -58,19 +58,15 @@ def acquire(specs: Sequence[ObjectSpec], source: Mapping[str, Any], *, fetch: Fe
 
 
 def acquire_shard(
-    specs: Sequence[ObjectSpec], parts: Iterable[Mapping[str, Any]], out: str | Path, *, fetch: Fetch, jobs: int = 1
+    specs: Sequence[ObjectSpec], source: Mapping[str, Any], out: str | Path, *, fetch: Fetch, jobs: int = 1
 ) -> tuple[int, int]:
     """Get the objects of one shard and write their entries to `out` (CSV); returns (objects got, objects left out)."""
-    entries: list[Entry] = []
-    for part in parts:
-        mine = [spec for spec in specs if spec.part in ("", part["source"])]
-        found = acquire(mine, part, fetch=fetch, jobs=jobs)
-        entries += [found[spec.object] for spec in mine]
-    write_text(out, as_csv(entries))
-    lost = [entry for entry in entries if entry.status == LEFT_OUT]
+    found = acquire(specs, source, fetch=fetch, jobs=jobs)
+    write_text(out, as_csv([found[spec.object] for spec in specs]))
+    lost = [entry for entry in found.values() if entry.status == LEFT_OUT]
     for entry in lost[:3]:
         print(f"left out {entry.object}: {entry.reason}", file=sys.stderr)
-    return len(entries) - len(lost), len(lost)
+    return len(specs) - len(lost), len(lost)
 
 
 def _is_here(root: Path, entry: Entry | None) -> bool:

@@ -20,7 +20,7 @@ from core.progress import Progress
 from data import catalogue
 from data.ledger import LEFT_OUT, NAME, read_ledger
 from data.prepare import reason_of, shard_specs
-from data.sources import DOWNLOADED, ObjectSpec, acquired, downloads, list_objects, load
+from data.sources import DOWNLOADED, ObjectSpec, acquired, list_objects, load
 from data.sources.listed import root_of
 
 JOB = ("source", "split", "shard", "shard_size", "out")
@@ -113,7 +113,7 @@ def _acquire(options: argparse.Namespace) -> int:
         if missing:
             raise UserError(f"--job lacks {', '.join(missing)}")
         specs = shard_specs(list_objects(job["source"]), job["split"], job["shard"], job["shard_size"])
-        kept, lost = acquire_shard(specs, downloads(job["source"]), job["out"], fetch=Fetch(), jobs=options.jobs)
+        kept, lost = acquire_shard(specs, job["source"], job["out"], fetch=Fetch(), jobs=options.jobs)
         print(f"{job['out']}: {kept} objects here, {lost} left out")
         return 0
     if not options.dataset:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from data.load import RawMesh
 
 SPLITS = ("train", "val", "test")
-SOURCES = {
-    name: f"data.sources.{name}" for name in ("procedural", "folder", "gso", "omniobject3d", "objaverse", "union")
-}
+SOURCES = {name: f"data.sources.{name}" for name in ("procedural", "folder", "gso", "omniobject3d", "objaverse")}
 DOWNLOADED = ("gso", "omniobject3d", "objaverse")
 """The sources whose objects `python -m data acquire` fetches."""
 
@@ -30,7 +28,7 @@ class ObjectSpec:
 
     `object` is unique in its dataset and safe as a file name; `path` is relative to the root of its source (None
     where there is no file, or it is not known before the object is acquired); `split` is one of `SPLITS`. `phases`: the
-    parts of a training in phases that it is for; without any, all of them. `part`: which part of a union it is of.
+    parts of a training in phases that it is for; without any, all of them.
     """
 
     object: str
@@ -41,7 +39,6 @@ class ObjectSpec:
     licence: str = ""
     attribution: str = ""
     phases: tuple[str, ...] = ()
-    part: str = ""
 
 
 def _module(source: Mapping[str, Any]):
@@ -56,7 +53,8 @@ def list_objects(source: Mapping[str, Any]) -> list[ObjectSpec]:
 
     Raises `UserError` if the mapping or its index is wrong. Loads no mesh.
     """
-    return _module(source).list_objects(source)
+    own = {key: value for key, value in source.items() if key != "trained_on"}  # that one is for the workflow
+    return _module(source).list_objects(own)
 
 
 def load(spec: ObjectSpec, source: Mapping[str, Any]) -> RawMesh:
@@ -64,18 +62,10 @@ def load(spec: ObjectSpec, source: Mapping[str, Any]) -> RawMesh:
     return _module(source).load(spec, source)
 
 
-def downloads(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The mappings of a dataset whose objects are downloaded: itself, or parts of a union, or none."""
-    return [part for part in source.get("parts", [source]) if part.get("source") in DOWNLOADED]
-
-
 def acquired(specs: Sequence[ObjectSpec], source: Mapping[str, Any]) -> list[ObjectSpec]:
     """The objects with what is known of them since they were acquired: path, licence, attribution, category."""
+    if source["source"] not in DOWNLOADED:
+        return list(specs)
     from data.sources import listed
 
-    known = {s.object: s for part in downloads(source) for s in listed.acquired(_of(specs, part), part)}
-    return [known.get(spec.object, spec) for spec in specs]
-
-
-def _of(specs: Sequence[ObjectSpec], part: Mapping[str, Any]) -> list[ObjectSpec]:
-    return [spec for spec in specs if spec.part in ("", part["source"])]
+    return listed.acquired(specs, source)

@@ -34,7 +34,7 @@ from data.sources import SPLITS, ObjectSpec
 if TYPE_CHECKING:
     from data.load import RawMesh
 
-KEYS = {"source", "root", "lists", "hold_out", "limit", "max_faces", "up", "url", "licences", "trained_on"}
+KEYS = {"source", "root", "lists", "hold_out", "limit", "max_faces", "up", "url", "licences"}
 SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 

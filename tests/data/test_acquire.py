@@ -369,9 +369,9 @@ def test_tables_that_are_damaged_or_lead_elsewhere_are_one_sentence(objaverse, s
 
 def test_a_shard_writes_what_became_of_its_objects(gso, tmp_path):
     out = tmp_path / "acquired/test/00000.csv"
-    assert acquire_shard(list_objects(gso), [gso], out, fetch=FETCH) == (2, len(BAD_GSO))
+    assert acquire_shard(list_objects(gso), gso, out, fetch=FETCH) == (2, len(BAD_GSO))
     first = out.read_bytes()
-    assert acquire_shard(list_objects(gso), [gso], out, fetch=FETCH) == (2, len(BAD_GSO))
+    assert acquire_shard(list_objects(gso), gso, out, fetch=FETCH) == (2, len(BAD_GSO))
     assert out.read_bytes() == first
 
 
