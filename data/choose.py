@@ -84,9 +84,11 @@ def cylinder_residual(points: np.ndarray, axis: int) -> float:
     across, along = np.delete(points, axis, axis=1), points[:, axis]
     low, high = along.min(), along.max()
     on_caps = np.minimum(along - low, high - along)
-    # The side's circle is that of the points that are farther out than others; the caps' points lie within it.
-    hull = np.linalg.norm(across - (across.min(axis=0) + across.max(axis=0)) / 2, axis=1)
-    side = across[hull > 0.9 * hull.max()]
+    # The side's circle is fitted to points that are far out and not near a cap.
+    out = np.linalg.norm(across - (across.min(axis=0) + across.max(axis=0)) / 2, axis=1)
+    side = across[(out > 0.9 * out.max()) & (on_caps > 0.05 * (high - low))]
+    if len(side) < 8:
+        return float("inf")
     centre, radius = _circle(side)
     from_side = np.abs(np.linalg.norm(across - centre, axis=1) - radius)
     return float(np.sqrt(np.mean(np.minimum(from_side, on_caps) ** 2)))

@@ -57,6 +57,8 @@ class Dag:
         for split in SPLITS if self.trained_on == self.dataset else ("test",):
             if not any(spec.split == split for spec in self.objects):
                 raise UserError(f"the dataset {self.dataset!r} has no object in its {split} split; give it some")
+        if self.trained_on != self.dataset:
+            self._check_not_taught()
         key = {"objects": [[s.object, s.split, s.path] for s in self.objects], "prepare": config["prepare"]}
         key |= {"shard_size": config["shard_size"], "max_faces": self.source.get("max_faces")}
         key |= {name: self.source[name] for name in ("up", "licences") if self.source.get(name)}
@@ -64,6 +66,17 @@ class Dag:
         self.root = f"{RUNS}/{self.dataset}/{self.scale}"
         self.logs = f"{self.root}/logs"
         self.prepared = f"{self.root}/prepared-{params_key(key)}"
+
+    def _check_not_taught(self) -> None:
+        """A test object must not be one that was trained on. Raises UserError."""
+        home = list_objects(self.config["datasets"][self.trained_on])
+        taught = {spec.object for spec in home if spec.split != "test"}
+        both = [spec.object for spec in self.objects if spec.split == "test" and spec.object in taught]
+        if both:
+            raise UserError(
+                f"{len(both)} test objects of {self.dataset} are in the training data of {self.trained_on}, for example"
+                f" {both[0]}: leave them out there (a folder's `filter`) or take another list"
+            )
 
     @property
     def description(self) -> str:
