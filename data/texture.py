@@ -37,24 +37,30 @@ class Texture:
         weights: barycentric, (k, 3). Bilinear between the centres of the texels.
         """
         colours = colours.copy()
-        uv = np.einsum("ki,kic->kc", weights, self.uv[faces])
-        for number, image in enumerate(self.pages):
-            rows = np.flatnonzero(self.page[faces] == number)
-            if len(rows):
-                colours[rows] = _bilinear(image, uv[rows])
+        corners, pages = self.uv[faces], self.page[faces]
+        uv = sum(weights[:, k, None].astype(np.float32) * corners[:, k] for k in range(3))
+        for number in np.unique(pages[pages >= 0]):
+            rows = pages == number
+            colours[rows] = _bilinear(self.pages[number], uv[rows])
         return colours
 
 
 def _bilinear(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Colours (k, 3) f32 at `uv` (k, 2) f32; one index into the flat image for each of the four texels around."""
     height, width = image.shape[:2]
-    x, y = uv[:, 0] * width - 0.5, (1 - uv[:, 1]) * height - 0.5
-    left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    x, y = uv[:, 0] * width - np.float32(0.5), (1 - uv[:, 1]) * height - np.float32(0.5)
+    left, top = np.floor(x), np.floor(y)
     right_share, low_share = (x - left)[:, None], (y - top)[:, None]
-    columns = left % width, (left + 1) % width
-    lines = top % height, (top + 1) % height
-    upper = image[lines[0], columns[0]] * (1 - right_share) + image[lines[0], columns[1]] * right_share
-    lower = image[lines[1], columns[0]] * (1 - right_share) + image[lines[1], columns[1]] * right_share
-    return upper * (1 - low_share) + lower * low_share
+    left, top = left.astype(np.int64) % width, top.astype(np.int64) % height
+    right, upper, lower = (left + 1) % width, top * width, (top + 1) % height * width
+    texels = image.reshape(-1, 3).astype(np.float32)
+
+    def row(start: np.ndarray) -> np.ndarray:
+        first = texels[start + left]
+        return first + (texels[start + right] - first) * right_share
+
+    high = row(upper)
+    return high + (row(lower) - high) * low_share
 
 
 def _shrunk(page: np.ndarray, side: int) -> np.ndarray:
