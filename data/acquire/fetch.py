@@ -27,7 +27,7 @@ from core.errors import UserError
 
 TIMEOUT = 60.0  # seconds without a byte
 PAUSES = (1.0, 4.0, 15.0, 60.0)  # seconds before each new attempt; one that brought bytes starts them anew
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 FULL = (errno.ENOSPC, errno.EDQUOT)
 TROUBLE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 AGENT = {"User-Agent": "image-to-3d-benchmark"}
@@ -43,7 +43,7 @@ class Reply(Protocol):
     status: int
     headers: Any
 
-    def read(self, size: int, /) -> bytes: ...
+    def read1(self, size: int, /) -> bytes: ...
     def close(self) -> None: ...
 
 
@@ -131,8 +131,8 @@ class Fetch:
             if not goes_on:
                 part.unlink(missing_ok=True)
                 _tag(part).write_text("" if mark.startswith("W/") else mark)
-            with part.open("ab") as file:
-                while chunk := reply.read(CHUNK):
+            with part.open("ab", buffering=0) as file:  # what has come is on the disk, should this process be killed
+                while chunk := reply.read1(CHUNK):
                     file.write(chunk)
         if total is not None and _size(part) != total:
             raise ConnectionError(f"the connection ended after {_size(part):,} of {total:,} bytes")

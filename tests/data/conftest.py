@@ -12,12 +12,18 @@ import pytest
 
 
 class Site:
-    """Serves `folder` at `url`. `cut`: path -> bytes after which the connection ends, once. `answers`: path -> statuses
-    to give first. `asked`: every (path, Range header) so far. `etags`: path -> ETag instead of the file's own."""
+    """Serves `folder` at `url`, and `pages`: path with query -> body.
+
+    cut: path -> bytes after which the connection ends, once. stalls: the same, but it stays open until `resume` is set.
+    answers: path -> statuses to give first. etags: path -> ETag instead of the file's own. asked: every (path, Range
+    header) so far.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.url = folder, ""
         self.cut: dict[str, int] = {}
+        self.stalls: dict[str, int] = {}
+        self.resume = threading.Event()
         self.answers: dict[str, list[int]] = {}
         self.etags: dict[str, str] = {}
         self.pages: dict[str, bytes] = {}
@@ -58,6 +64,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Date", email.utils.formatdate(0))
         self.end_headers()
         end = site.cut.pop(path, len(body))
+        if path in site.stalls:
+            self.wfile.write(body[: site.stalls.pop(path)])
+            site.resume.wait(60)
+            return None
         self.wfile.write(body[start:end])
         return None
 

@@ -2,13 +2,18 @@
 
 import errno
 import hashlib
+import os
 import socket
+import subprocess
+import sys
+import time
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from core.errors import UserError
+from core.identity import ROOT
 from data.acquire.fetch import BadDownload, Fetch, open_url
 
 BODY = bytes(range(256)) * 4000  # 1 MB
@@ -132,12 +137,28 @@ def test_a_full_disk_is_one_sentence_and_is_not_tried_again(big, tmp_path, naps)
         def __init__(self, reply):
             self.status, self.headers, self.close = reply.status, reply.headers, reply.close
 
-        def read(self, size):
+        def read1(self, size):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(UserError, match="the disk is full: make room"):
         Fetch(lambda url, headers: Full(open_url(url, headers)), naps.append).file(big, tmp_path / "x")
     assert naps == []
+
+
+def test_a_process_that_is_killed_outright_leaves_what_has_come(big, site, tmp_path):
+    """A slow server has sent less than a buffer full, and nothing more will come."""
+    site.stalls["/big.bin"] = 5_000
+    code = f"from pathlib import Path; from data.acquire.fetch import Fetch; Fetch().file({big!r}, Path('big.bin'))"
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    part, deadline = tmp_path / "big.bin.part", time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size == 5_000) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.kill()
+    child.wait()
+    site.resume.set()
+    assert part.stat().st_size == 5_000
+    assert Fetch().file(big, tmp_path / "big.bin", sha256=SHA) == SHA
+    assert site.asked[-1] == ("/big.bin", "bytes=5000-")
 
 
 def test_many_who_want_the_same_file_get_it_once(big, site, tmp_path, fetch):
