@@ -22,7 +22,6 @@ from typing import Any
 
 from core.errors import UserError
 from core.identity import ROOT, params_key, source_hash
-from data.prepare import shard_count
 from data.sources import DOWNLOADED, SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
 from methods import registry
@@ -141,7 +140,7 @@ class Dag:
         return json.dumps(job | {"out": self.prepared}, sort_keys=True)
 
     def _shards(self, splits: Iterable[str]) -> list[str]:
-        counts = {split: shard_count(self.objects, split, self.config["shard_size"]) for split in splits}
+        counts = {split: -(-len(self._members[split]) // self.config["shard_size"]) for split in splits}
         return [f"{self.prepared}/{split}/{i:05d}.safetensors" for split, count in counts.items() for i in range(count)]
 
     def shards(self, wildcards: Any) -> list[str]:

@@ -21,13 +21,13 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import UserError
 from core.identity import ROOT
-from core.randomness import seed_of
 from data.ledger import LEFT_OUT, NAME, Entry, read_ledger
 from data.sources import SPLITS, ObjectSpec
 
@@ -38,8 +38,7 @@ KEYS = {"source", "root", "lists", "hold_out", "limit", "max_faces", "up", "url"
 SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line of a list; what the list does not say is an empty string."""
 
     id: str
@@ -99,7 +98,7 @@ def _chosen(specs: list[ObjectSpec], source: Mapping[str, Any], name: str) -> li
         raise UserError(
             f"`hold_out` or `limit` of {name} names the split {sorted(wrong)[0]!r}: use {', '.join(SPLITS)}"
         )
-    ranked = sorted(specs, key=lambda spec: (seed_of("list", name, spec.object), spec.object))
+    ranked = sorted(specs, key=lambda spec: sha256(f"{name}/{spec.object}".encode()).digest())
     train = iter([spec.object for spec in ranked if spec.split == "train"])
     moved = {object: split for split, count in hold_out.items() for object in (next(train, "") for _ in range(count))}
     ranked = [replace(s, split=moved[s.object], phases=()) if s.object in moved else s for s in ranked]
@@ -137,7 +136,7 @@ def _lines(text: str, name: str) -> list[Line]:
     rows = csv.DictReader(io.StringIO("".join(f"{line}\n" for line in text.splitlines() if not line.startswith("#"))))
     if "id" not in (rows.fieldnames or ()):
         raise ValueError("it lacks the column id")
-    known = Line.__dataclass_fields__
+    known = Line._fields
     return [Line(**{key: (value or "").strip() for key, value in row.items() if key in known}) for row in rows]
 
 
