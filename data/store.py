@@ -154,6 +154,11 @@ class Split:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
 
+    def of_phase(self, phase: str) -> list[int]:
+        """The objects (indices) for one phase of a training in phases; one that names no phase is for all of them."""
+        named = [about.get("phases", "").split() for about in self.about]
+        return [i for i, phases in enumerate(named) if not phases or phase in phases]
+
     def _rows(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
         if shard not in self._open:
             self._open[shard] = safe_open(self.paths[shard], framework="np")

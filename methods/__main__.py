@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--stage", required=True)
         else:
             command.add_argument("--out", type=Path, help="where to write; the run's own folder if not given")
+            command.add_argument("--trained-on", metavar="DATASET", help="whose stages to use; --dataset if not given")
             command.add_argument("--views", type=int, default=1, help="evaluation views per object")
             command.add_argument("--batch", type=int, help="objects generated together; else as the config says")
     return main
@@ -131,6 +132,7 @@ def main() -> None:
         threads=threads,
         views=args.views,
         batch=args.batch,
+        trained_on=args.trained_on,
     )
     return None
 

@@ -47,8 +47,12 @@ def generate(
     threads: int,
     views: int = 1,
     batch: int | None = None,
+    trained_on: str | None = None,
 ) -> Path:
-    """Write `out/generate.jsonl` and `out/meshes/` for `views` upright views of each test object."""
+    """Write `out/generate.jsonl` and `out/meshes/` for `views` upright views of each test object.
+
+    trained_on: the dataset whose stages are used, if it is not that of the test objects.
+    """
     if views < 1 or (batch is not None and batch < 1):
         raise UserError(f"views is {views} and batch is {batch}; both must be at least 1")
     plan = resolve(method, variant, data.scale)
@@ -56,7 +60,8 @@ def generate(
     split = Split(data.folder, "test")
     pairs = evaluation_views(split, views)
     batches = [pairs[start : start + batch] for start in range(0, len(pairs), batch)]
-    stages = {stage.name: stage_folder(runs, data.dataset, data.scale, stage, seed) for stage in plan.stages}
+    home = data.dataset if plan.method.kind == EXTERNAL else trained_on or data.dataset
+    stages = {stage.name: stage_folder(runs, home, data.scale, stage, seed) for stage in plan.stages}
     records = {name: manifest.read_stage(folder) for name, folder in stages.items()}
     identity = _identity(plan, data, seed, records, pairs, batch)
     starts = _start(out, identity)
@@ -93,6 +98,7 @@ def generate(
         "reason": broken,
         "command": "generate",
         "dataset": data.dataset,
+        "trained_on": home,
         "scale": data.scale,
         "method": method,
         "variant": variant,

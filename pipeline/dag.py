@@ -22,13 +22,14 @@ from typing import Any
 
 from core.errors import UserError
 from core.identity import ROOT, params_key, source_hash
-from data.sources import SPLITS, ObjectSpec, list_objects
+from data.sources import DOWNLOADED, SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
 from methods import registry
 from methods.external import folder as external
 from pipeline.artefacts import ARTEFACTS
 
 RUNS = "runs"
+NOT_PREPARE = ("preview", "quarantine", "images", "names", "catalogue", "choose")
 READER = ("data/store.py", "data/views.py", "data/quantise.py")
 
 
@@ -42,7 +43,7 @@ class Dag:
     """The names of one configuration (from `pipeline.config.load`). Raises UserError where its data are not there."""
 
     # The sources that decide a result. Front doors and what only looks at results may change without a new run.
-    PREPARE_CODE = ("core/randomness.py", *_modules("data", "preview", "quarantine", "images", "names"), "data/sources")
+    PREPARE_CODE = ("core/randomness.py", *_modules("data", *NOT_PREPARE), "data/sources")
     SCORE_CODE = ("core/randomness.py", *READER, *_modules("evaluation", "statistics", "floor"))
     REPORT_CODE = ("core/randomness.py", "evaluation/statistics.py", "evaluation/protocol.py", "reports")
 
@@ -54,14 +55,30 @@ class Dag:
         self.objects_of: dict[str, list[ObjectSpec]] = {split: [] for split in SPLITS}
         for spec in self.objects:
             self.objects_of[spec.split].append(spec)
-        for split, objects in self.objects_of.items():
-            if not objects:
+        self.trained_on = self.source.get("trained_on") or self.dataset
+        for split in SPLITS if self.trained_on == self.dataset else ("test",):
+            if not self.objects_of[split]:
                 raise UserError(f"the dataset {self.dataset!r} has no object in its {split} split; give it some")
+        if self.trained_on != self.dataset:
+            self._check_not_taught()
         key = {"objects": [[s.object, s.split, s.path] for s in self.objects], "prepare": config["prepare"]}
         key |= {"shard_size": config["shard_size"], "max_faces": self.source.get("max_faces")}
+        key |= {name: self.source[name] for name in ("up", "licences") if self.source.get(name)}
+        key |= {"phases": phases} if (phases := [s.phases for s in self.objects if s.phases]) else {}
         self.root = f"{RUNS}/{self.dataset}/{self.scale}"
         self.logs = f"{self.root}/logs"
         self.prepared = f"{self.root}/prepared-{params_key(key)}"
+
+    def _check_not_taught(self) -> None:
+        """A test object must not be one that was trained on. Raises UserError."""
+        home = list_objects(self.config["datasets"][self.trained_on])
+        taught = {spec.object for spec in home if spec.split != "test"}
+        both = [spec.object for spec in self.objects if spec.split == "test" and spec.object in taught]
+        if both:
+            raise UserError(
+                f"{len(both)} test objects of {self.dataset} are in the training data of {self.trained_on}, for example"
+                f" {both[0]}: leave them out there (a folder's `filter`) or take another list"
+            )
 
     @property
     def description(self) -> str:
@@ -93,15 +110,31 @@ class Dag:
         first, size = int(wildcards.shard) * self.config["shard_size"], self.config["shard_size"]
         return self.objects_of[wildcards.split][first : first + size]  # as data.prepare.shard_specs, for many shards
 
+    def acquired(self, wildcards: Any) -> list[str]:
+        """What says that the objects of a shard are here, for sources that are downloaded."""
+        if self.source["source"] not in DOWNLOADED:
+            return []
+        return [f"{self.prepared}/{wildcards.split}/{wildcards.shard}.acquired.csv"]
+
+    def acquire_job(self, wildcards: Any) -> str:
+        """The JSON that `python -m data acquire --job` takes."""
+        source = {key: value for key, value in self.source.items() if key != "trained_on"}
+        job = {"source": source, "split": wildcards.split, "shard": int(wildcards.shard)}
+        job |= {"shard_size": self.config["shard_size"], "out": self.acquired(wildcards)[0]}
+        return json.dumps(job, sort_keys=True)
+
     def raw_meshes(self, wildcards: Any) -> list[str]:
         """The mesh files of a shard, those that exist: what is missing or outside the folder is for the quarantine."""
+        if self.source["source"] in DOWNLOADED:  # not here yet, and too many to look at; `acquired` says when they are
+            return []
         root = Path(self.source.get("root", "."))
         paths = [root / spec.path for spec in self._specs(wildcards) if spec.path]
         return [str(path) for path in paths if path.is_file() and path.resolve().is_relative_to(root)]
 
     def prepare_job(self, wildcards: Any) -> str:
         """The JSON that `python -m data prepare --job` takes."""
-        job = {"dataset": self.dataset, "source": self.source, "params": self.config["prepare"]}
+        source = {key: value for key, value in self.source.items() if key not in ("url", "trained_on")}
+        job = {"dataset": self.dataset, "source": source, "params": self.config["prepare"]}
         job |= {"split": wildcards.split, "shard": int(wildcards.shard), "shard_size": self.config["shard_size"]}
         return json.dumps(job | {"out": self.prepared}, sort_keys=True)
 
@@ -130,7 +163,14 @@ class Dag:
         return run | {"prepared": self.prepared}
 
     def _manifest(self, stage: registry.StageSpec, seed: str) -> str:
-        return str(registry.stage_folder(RUNS, self.dataset, self.scale, stage, int(seed)) / "manifest.json")
+        borrowed = self.trained_on != self.dataset and registry.get_method(stage.owner).kind != registry.EXTERNAL
+        dataset = self.trained_on if borrowed else self.dataset
+        path = registry.stage_folder(RUNS, dataset, self.scale, stage, int(seed)) / "manifest.json"
+        if borrowed and not path.is_file():
+            raise UserError(
+                f"{self.dataset} is a test set of what is trained on {dataset}: run dataset={dataset} first"
+            )
+        return str(path)
 
     def _owners_plan(self, stage: registry.StageSpec) -> registry.Plan:
         return registry.resolve(stage.owner, registry.fitting_variant(stage, self.scale), self.scale)
@@ -164,6 +204,7 @@ class Dag:
     def generate_arguments(self, wildcards: Any) -> str:
         """The command line of a generation, without seed and threads."""
         arguments = self._arguments(wildcards.method, wildcards.variant)
+        arguments |= {"trained-on": self.trained_on} if self.trained_on != self.dataset else {}
         return _options(arguments | {"runs": RUNS, "views": self.config["evaluation"]["views"]})
 
     def generate_params(self, wildcards: Any) -> str:
