@@ -20,7 +20,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "plan",
         help="what training and generation will take: memory, FLOPs, GPU-hours",
         description="Count one step of every stage on the meta device (nothing is trained, no GPU is needed) and say "
-        "what the whole run will take on a card that reaches a stated share of its published bf16 peak. See docs/plan.md.",
+        "what the whole run will take on a card that reaches a stated share of its published bf16 peak: docs/plan.md.",
     )
     plan.add_argument("--scale", required=True, help=", ".join(SCALES))
     plan.add_argument(

@@ -105,9 +105,8 @@ def trace(step: Step) -> Traced:
     still += [p for module in step.frozen for p in module.parameters()]
     parameters = {p.untyped_storage()._cdata for p in (*trained, *still)}
     flops, activations = 0.0, 0
-    step.module.train()
-    for share, loss in step.draws.values():
-        step.module.zero_grad(set_to_none=True)
+    step.module.train().zero_grad(set_to_none=True)
+    for share, loss in step.draws.values():  # gradients add up: what any draw trains has one, and moments
         kept: dict[int, torch.UntypedStorage] = {}
 
         def keep(x: Tensor, kept: dict[int, torch.UntypedStorage] = kept) -> Tensor:
