@@ -16,7 +16,7 @@ from methods.layers.extraction import evaluate
 from methods.mar3d.examples import Batch, augment
 from methods.mar3d.mar import MaskedAutoregressive, build_mar, mask_ratio
 from methods.mar3d.pyramid_vae import PyramidVAE, build_vae
-from methods.mar3d.sampling import sample
+from methods.mar3d.sampling import masked_after
 from methods.training.flops import counted
 
 Params = Mapping[str, Any]
@@ -143,19 +143,40 @@ def object_flops(params: Params, stages: Collection[str], sizes: Sizes) -> dict[
     return {"sample": total, "decode": decoding_flops(params, "hr" if "mar_hr" in stages else "lr")}
 
 
+@torch.no_grad()
 def sampling_flops(params: Params, name: str, settings: Params, sizes: Sizes) -> float:
-    """FLOPs of drawing one object's tokens: linear in the diffusion steps, so that two counts give them all."""
+    """FLOPs of drawing one object's tokens, as `sampling.sample` does it (a test counts that and compares).
+
+    A step's cost is a polynomial of second degree in the number of known tokens (linear layers, attention), so that
+    three counts give it at every step of the schedule; the head's is the same for every token and diffusion step.
+    """
     with META:
         model = build_mar(params, name, sizes.image_size).eval().requires_grad_(False)
-    images = torch.zeros((1, sizes.image_size, sizes.image_size, 4), dtype=torch.uint8, device=META)
-    low = torch.zeros((1, model.low_tokens, model.channels), device=META) if model.low_tokens else None
+        images = torch.zeros((1, sizes.image_size, sizes.image_size, 4), dtype=torch.uint8)
+        low = torch.zeros((1, model.low_tokens, model.channels)) if model.low_tokens else None
+        keep = torch.ones(1, dtype=torch.bool)
+    copies = 2 if settings["guidance"] != 1.0 else 1  # with and without the image
 
-    def count(diffusion_steps: int) -> int:
-        chosen = {**settings, "diffusion_steps": diffusion_steps}
-        return counted(lambda: sample(model, images, low, rngs=[np.random.default_rng(0)], params=chosen))[1]
+    def buffers() -> Tensor:
+        tokens = [model.condition(images, keep), model.null_condition(1)][:copies]
+        return torch.cat([model.buffer(x, low) for x in tokens])
 
-    one, two = count(1), count(2)
-    return float(one + (settings["diffusion_steps"] - 1) * (two - one))
+    def predict(known: int) -> int:
+        latents = torch.zeros((copies, model.tokens, model.channels), device=META)
+        places = torch.zeros((copies, known), dtype=torch.int64, device=META)
+        return counted(lambda: model.predict(buffer, latents, places))[1]
+
+    def head() -> Tensor:
+        x, z = torch.zeros((copies, model.channels), device=META), torch.zeros((copies, buffer.shape[-1]), device=META)
+        return model.head(x, torch.zeros(copies, device=META), z)
+
+    buffer, conditioned = counted(buffers)
+    at = np.array([0, model.tokens // 2, model.tokens])
+    cost = np.polynomial.Polynomial.fit(at, [predict(int(known)) for known in at], 2)
+    left = masked_after(model.tokens, settings["steps"], settings["schedule"])
+    known = model.tokens - np.array([model.tokens, *left[:-1]])  # before each step
+    per_token = counted(head)[1] * settings["diffusion_steps"]
+    return float(conditioned + cost(known).sum() + model.tokens * per_token)
 
 
 @torch.no_grad()

@@ -147,7 +147,7 @@ def test_parity_of_crossings_is_no_winding_number(monkeypatch, box_parts):
     shape = box_parts(((-0.8, -0.8, -0.8), (0.3, 0.3, 0.3)), ((-0.3, -0.3, -0.3), (0.8, 0.8, 0.8)))
     grid = occupancy.occupancy(shape.vertices, shape.faces, 4, watertight=True)  # centres at ±0.25, ±0.75
     centres = (np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3) + 0.5) / 2 - 1
-    by_parity = accelerated.inside(shape.vertices, shape.faces, centres + [0.01, 0.02, 0.03]).reshape(4, 4, 4)
+    by_parity = accelerated.inside(shape.vertices, shape.faces, centres + np.array([0.01, 0.02, 0.03])).reshape(4, 4, 4)
     assert grid[1, 1, 1] and not by_parity[1, 1, 1]
     assert grid[0, 0, 0] and by_parity[0, 0, 0]
 

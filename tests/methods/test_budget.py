@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from methods.budget.trace import Traced, trace
 from methods.contract import Sizes, Step
 from methods.layers.attention import SelfAttention
 from methods.mar3d import budget as mar3d
+from methods.mar3d.sampling import sample
 from methods.registry import load_methods, resolve
 from methods.run import make_method
 from methods.training.flops import counted
@@ -154,20 +156,17 @@ def test_without_a_cache_of_latents_the_frozen_vae_runs_in_every_step():
     assert encoded.frozen > 0 == cached.frozen and encoded.parameters == cached.parameters
 
 
-def test_sampling_is_linear_in_the_diffusion_steps():
+@pytest.mark.parametrize("name, guidance", [("lr", 3.0), ("hr", 1.0), ("hr", 3.0)])
+def test_sampling_is_counted_as_it_is_done(name, guidance):
     params = resolve("mar3d", "full", "smoke").params
-    settings = params["sampling"]["hr"]
-    flops = {n: mar3d.sampling_flops(params, "hr", {**settings, "diffusion_steps": n}, TINY) for n in (1, 2, 7)}
-    assert flops[7] == flops[1] + 6 * (flops[2] - flops[1])
+    settings = {**params["sampling"][name], "guidance": guidance, "diffusion_steps": 3}
     with mar3d.META:
-        model = mar3d.build_mar(params, "hr", 32).eval().requires_grad_(False)
-    import numpy as np
-
-    images = torch.zeros((1, 32, 32, 4), dtype=torch.uint8, device="meta")
-    low = torch.zeros((1, model.low_tokens, model.channels), device="meta")
-    seven = {**settings, "diffusion_steps": 7}
+        model = mar3d.build_mar(params, name, 32).eval().requires_grad_(False)
+        images = torch.zeros((1, 32, 32, 4), dtype=torch.uint8)
+        low = torch.zeros((1, model.low_tokens, model.channels)) if model.low_tokens else None
     rngs = [np.random.default_rng(0)]
-    assert counted(lambda: mar3d.sample(model, images, low, rngs=rngs, params=seven))[1] == flops[7]
+    _, expected = counted(lambda: sample(model, images, low, rngs=rngs, params=settings))
+    assert mar3d.sampling_flops(params, name, settings, TINY) == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_dense_grid_asks_at_every_node_and_a_fine_one_near_the_ball():
