@@ -43,7 +43,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     step.add_argument("--stage", required=True)
     step.add_argument("--scale", required=True, help=", ".join(SCALES))
     step.add_argument("--batch", type=int, help="samples of a step; the configured number if not given")
-    step.add_argument("--repeats", type=int, default=5, help="timed steps, after one that warms up (default: 5)")
+    step.add_argument(
+        "--repeats", type=int, default=5, help="timed steps, after those that warm up; 0: time those (default: 5)"
+    )
     step.add_argument("--gpu", help="a card, to print its utilisation")
     step.add_argument("--device", default="auto", help="auto, cuda or cpu (default: %(default)s)")
 
@@ -101,8 +103,9 @@ def step(args: argparse.Namespace) -> None:
         raise UserError(f"{stage.owner} has no step_of, so its steps cannot be made up (methods/contract.py)")
     taken = run_steps(made_up, device, repeats=args.repeats)
     print(f"{stage.folder_name} on {device}, batch {made_up.training['batch']}, {made_up.training['precision']}")
-    print(f"  {taken.seconds:.3g} s a step (median of {taken.repeats}), {taken.samples_per_second:.3g} samples/s")
+    print(f"  {taken.seconds:.3g} s a step (median of {taken.timed}), {taken.samples_per_second:.3g} samples/s")
     print(f"  {taken.flops / 1e12:.3g} TFLOP a step, {taken.flops / taken.seconds / 1e12:.3g} TFLOP/s")
+    print(f"  loss {taken.loss:.4g}")
     print(f"  peak memory {taken.peak_bytes / 1e9:.2f} GB ({'device' if device.type == 'cuda' else 'process'})")
     if card is not None:
         print(f"  utilisation {taken.flops / taken.seconds / card.tflops / 1e12:.1%} of {card.label}'s published peak")

@@ -19,13 +19,13 @@ from methods.training.optimiser import build_optimisers
 
 @dataclass(frozen=True)
 class Taken:
-    """What steps took. seconds: median of `repeats` steps. flops: mean over the steps' draws. loss: of the last step.
+    """What steps took. seconds: median of `timed` steps. flops: mean over the steps' draws. loss: of the last step.
 
     peak_bytes: on a GPU the largest allocation of these steps, on a CPU the largest resident memory of this process.
     """
 
     seconds: float
-    repeats: int
+    timed: int
     samples_per_second: float
     flops: float
     loss: float
@@ -35,7 +35,8 @@ class Taken:
 def run_steps(step: Step, device: torch.device, *, repeats: int = 5) -> Taken:
     """Whole steps: loss, backward pass, clipping, optimisers, moving average, as the training loop takes them.
 
-    The first step of each kind of draw warms up and is counted, not timed.
+    One step of each kind of draw is counted and warms up; then `repeats` are timed. With repeats 0 the counted steps
+    are timed themselves: an upper bound, for sizes of which a machine can barely do one.
     """
     module = step.module.train()
     optimisers = build_optimisers(module, step.optimiser, step.training["lr"], step.edges)
@@ -58,12 +59,16 @@ def run_steps(step: Step, device: torch.device, *, repeats: int = 5) -> Taken:
         with torch.no_grad():
             torch._foreach_lerp_(average, trained, 1 - step.optimiser["ema"])
 
-    flops, value = 0.0, torch.zeros(())
+    flops, value, seconds = 0.0, torch.zeros(()), []
     for name, (share, _) in step.draws.items():
+        begin = time.perf_counter()
         value, count = counted(lambda name=name: forward_backward(name))
         flops += share * count
         finish()
-    seconds = []
+        _wait(device)
+        seconds.append(time.perf_counter() - begin)
+    if repeats:
+        seconds.clear()
     for name in itertools.islice(itertools.cycle(step.draws), repeats):
         _wait(device)
         begin = time.perf_counter()
@@ -71,9 +76,9 @@ def run_steps(step: Step, device: torch.device, *, repeats: int = 5) -> Taken:
         finish()
         _wait(device)
         seconds.append(time.perf_counter() - begin)
-    median = statistics.median(seconds) if seconds else float("nan")
+    median = statistics.median(seconds)
     rate = step.training["batch"] / median
-    return Taken(median, repeats, rate, flops, float(value), peak_bytes(device))
+    return Taken(median, len(seconds), rate, flops, float(value), peak_bytes(device))
 
 
 def peak_bytes(device: torch.device) -> int:
