@@ -6,10 +6,13 @@
         --prepared runs/procedural/cpu/prepared --runs runs
     python -m methods generate --method mar3d --variant full --scale cpu --dataset procedural --seed 0 \\
         --prepared runs/procedural/cpu/prepared --runs runs
+    python -m methods plan --scale paper --gpus 8 --gpu h100 --method mar3d/full
+    python -m methods step --method mar3d/full --stage mar_lr --scale paper --batch 8 --gpu h100
     python -m methods preview --prepared runs/procedural/cpu/prepared-… --out sheet.png \\
         --generated runs/procedural/cpu/generated/mar3d/full/seed0
 
-`fit` and `generate` resume where they were killed. `list` and `show` read YAML only.
+`fit` and `generate` resume where they were killed. `list` and `show` read YAML only. `plan` foresees what a run takes,
+`step` measures one.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import os
 from pathlib import Path
 
 from core.errors import UserError, run_cli
+from methods.budget import command as budget_command
 from methods.registry import SCALES, generated_folder, load_methods, resolve
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -28,12 +32,13 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m methods", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="command", required=True, metavar="list|show|fit|generate|preview")
+    commands = main.add_subparsers(dest="command", required=True, metavar="list|show|plan|step|fit|generate|preview")
     commands.add_parser("list", help="what methods there are")
     show = commands.add_parser("show", help="the resolved params and stage keys of a method")
     show.add_argument("method")
     show.add_argument("--variant", help="the first one if not given")
     show.add_argument("--scale", default="cpu", help=", ".join(SCALES))
+    budget_command.add_commands(commands)
     preview = commands.add_parser("preview", help="a contact sheet: condition image, generated meshes, ground truth")
     preview.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
     preview.add_argument("--generated", type=Path, required=True, nargs="+", help="folders that hold generate.jsonl")
@@ -103,6 +108,9 @@ def main() -> None:
         return list_methods()
     if args.command == "show":
         return show_method(args.method, args.variant, args.scale)
+    if args.command in budget_command.COMMANDS:
+        set_threads(None)
+        return budget_command.COMMANDS[args.command](args)
     if args.command == "preview":
         from methods.preview import contact_sheet
 

@@ -44,7 +44,7 @@ class Dag:
 
     # The sources that decide a result. Front doors and what only looks at results may change without a new run.
     PREPARE_CODE = ("core/randomness.py", *_modules("data", *NOT_PREPARE), "data/sources")
-    SCORE_CODE = ("core/randomness.py", *READER, *_modules("evaluation", "statistics", "floor"))
+    SCORE_CODE = ("core/randomness.py", *READER, *_modules("evaluation", "statistics", "floor", "backends_command"))
     REPORT_CODE = ("core/randomness.py", "evaluation/statistics.py", "evaluation/protocol.py", "reports")
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -229,7 +229,9 @@ class Dag:
         method, variant, seed = wildcards.method, wildcards.variant, int(wildcards.seed)
         generated = registry.generated_folder(RUNS, self.dataset, self.scale, method, variant, seed)
         arguments = self._arguments(method, variant)
-        return _options(arguments | {"generated": generated, "protocol": wildcards.protocol})
+        backend = self.config["evaluation"].get("backend", "auto")  # said only where it is not left to the machine
+        chosen = {"backend": backend} if backend != "auto" else {}
+        return _options(arguments | {"generated": generated, "protocol": wildcards.protocol} | chosen)
 
     def score_code(self, wildcards: Any) -> str:
         """Hash of the evaluation's sources and of the protocol."""

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core.files import write_json
-from methods.contract import PreparedData
+from methods.contract import PreparedData, Sizes, Step
+from methods.dit import budget
 from methods.dit.dit import TIMES, DiT, build_dit
 from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import sample
@@ -76,6 +77,16 @@ class LatentDiT:
     def load(self, stages: Mapping[str, Path], device: str) -> DiTGenerator:
         """The generator of the stages there are."""
         return DiTGenerator(self.params, stages, device_of(device))
+
+    def step_of(self, stage: str, sizes: Sizes, *, upstream: Mapping[str, Any], batch: int | None, device: str) -> Step:
+        """See `methods.contract.Method`."""
+        training, augmentation = training_of(self.params, stage), self.params[MAR[stage]].get("augmentation")
+        params = {**self.params, **upstream["vae"]}
+        return budget.dit_step(params, stage, training, augmentation, sizes, batch=batch, device=device)
+
+    def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
+        """See `methods.contract.Method`."""
+        return budget.object_flops({**self.params, **stages["vae"]}, stages, sizes)
 
 
 def training_of(params: Mapping[str, Any], stage: str) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from core.files import write_json
 from data.store import Split
-from methods.contract import Failure, Mesh, PreparedData
+from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate, surface
+from methods.mar3d import budget
 from methods.mar3d.examples import Examples, augment
 from methods.mar3d.latents import FILE as LATENTS
 from methods.mar3d.latents import encode_views, load_vae, save_vae, statistics
@@ -52,6 +53,16 @@ class Mar3D:
         """The cascade of the stages there are."""
         return Cascade(self.params, stages, device_of(device))
 
+    def step_of(self, stage: str, sizes: Sizes, *, upstream: Mapping[str, Any], batch: int | None, device: str) -> Step:
+        """See `methods.contract.Method`."""
+        if stage == "vae":
+            return budget.vae_step(self.params, bank_shares(self.params), sizes, batch=batch, device=device)
+        return budget.mar_step(self.params, stage.removeprefix("mar_"), sizes, batch=batch, device=device)
+
+    def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
+        """See `methods.contract.Method`."""
+        return budget.object_flops(self.params, stages, sizes)
+
 
 # ---------------------------------------------------------------- training
 
@@ -61,8 +72,7 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
     vae, latent, precision = params["vae"], params["latent"], params["vae"]["training"]["precision"]
     split = Split(data.folder, "train")
     pool = SurfacePool(split, device)
-    shares = {"lr": vae["lr_share"], "hr": 1 - vae["lr_share"]}
-    model = train_vae(params, split, pool, shares, out=out, seed=seed, device=device)
+    model = train_vae(params, split, pool, bank_shares(params), out=out, seed=seed, device=device)
     viou = {bank: reconstruction_viou(model, Split(data.folder, "val"), bank, device, precision) for bank in BANKS}
     views = list(range(split.n_views)) if latent["cache"] else split.upright_views[:1]
     posteriors = encode_views(model, pool, views, precision)
@@ -73,6 +83,11 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
     save_vae(out / "weights.safetensors", model, scaling, {"vae": vae, "latent": latent})
     noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
     write_json(out / "measured.json", {"dtype": precision, "val_viou": viou, "posterior_noise": noise})
+
+
+def bank_shares(params: Mapping[str, Any]) -> dict[str, float]:
+    """How often a step of the VAE trains each bank."""
+    return {"lr": params["vae"]["lr_share"], "hr": 1 - params["vae"]["lr_share"]}
 
 
 def train_vae(

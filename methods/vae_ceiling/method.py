@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from methods.contract import Failure, Mesh, PreparedData
+from methods.contract import Failure, Mesh, PreparedData, Sizes
+from methods.mar3d import budget
 from methods.mar3d.method import reconstruct
 
 
@@ -20,6 +21,12 @@ class VaeCeiling:
 
     def fit(self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int) -> None:
         """Never called: the stage is mar3d's."""
+
+    def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
+        """See `methods.contract.Method`."""
+        vae, bank = stages["vae"], self.params["bank"]
+        decoded = budget.decoding_flops(vae, bank, {"cells": self.params["cells"]})
+        return {"sample": budget.encoding_flops(vae, bank, sizes), "decode": decoded}
 
     def load(self, stages: Mapping[str, Path], device: str) -> VaeCeiling:
         """Remember where the VAE is."""

@@ -11,7 +11,8 @@ import torch
 
 from core.files import write_json
 from data.store import Split
-from methods.contract import Failure, Mesh, PreparedData
+from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
+from methods.mar3d import budget
 from methods.mar3d.latents import load_vae, save_vae
 from methods.mar3d.method import decode_meshes, reconstruction_viou, train_vae
 from methods.training.loop import autocast, device_of
@@ -27,16 +28,30 @@ class VaeStudy:
 
     def fit(self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int) -> None:
         """Train the stage `vae`: all banks of `study.trained` at once, each drawn equally often."""
-        banks, counts = self.params["study"]["trained"], token_counts(self.params)
-        latent = {**self.params["latent"], "tokens": {bank: counts[bank] for bank in banks}}
-        params = {**self.params, "latent": latent}
-        vae, device = params["vae"], device_of()
-        split, shares = Split(data.folder, "train"), dict.fromkeys(banks, 1 / len(banks))
+        params, shares = self._banks()
+        vae, latent, device = params["vae"], params["latent"], device_of()
+        split = Split(data.folder, "train")
         model = train_vae(params, split, SurfacePool(split, device), shares, out=out, seed=seed, device=device)
         save_vae(out / "weights.safetensors", model, {}, {"vae": vae, "latent": latent})
         precision, val = vae["training"]["precision"], Split(data.folder, "val")
-        viou = {bank: reconstruction_viou(model, val, bank, device, precision) for bank in banks}
+        viou = {bank: reconstruction_viou(model, val, bank, device, precision) for bank in shares}
         write_json(out / "measured.json", {"dtype": precision, "val_viou": viou})
+
+    def _banks(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """The params with the tokens of each bank that is trained, and how often a step trains each."""
+        banks, counts = self.params["study"]["trained"], token_counts(self.params)
+        latent = {**self.params["latent"], "tokens": {bank: counts[bank] for bank in banks}}
+        return {**self.params, "latent": latent}, dict.fromkeys(banks, 1 / len(banks))
+
+    def step_of(self, stage: str, sizes: Sizes, *, upstream: Mapping[str, Any], batch: int | None, device: str) -> Step:
+        """See `methods.contract.Method`."""
+        return budget.vae_step(*self._banks(), sizes, batch=batch, device=device)
+
+    def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
+        """See `methods.contract.Method`."""
+        params, bank = self._banks()[0], self.params["reconstruction"]["bank"]
+        encoded, decoded = budget.encoding_flops(params, bank, sizes), budget.decoding_flops(params, bank)
+        return {"sample": encoded, "decode": decoded}
 
     def load(self, stages: Mapping[str, Path], device: str) -> VaeStudy:
         """Load the VAE. Raises ValueError if the bank to decode is not one that was trained."""
