@@ -14,8 +14,9 @@ from data.store import Split
 from methods.contract import Failure, Mesh, PreparedData
 from methods.mar3d.latents import load_vae, save_vae
 from methods.mar3d.method import decode_meshes, reconstruction_viou, train_vae
+from methods.training import processes
 from methods.training.loop import autocast, device_of
-from methods.training.pool import SurfacePool
+from methods.training.streaming import surfaces_of
 from methods.vae_study.tokens import token_counts
 
 
@@ -32,7 +33,11 @@ class VaeStudy:
         params = {**self.params, "latent": latent}
         vae, device = params["vae"], device_of()
         split, shares = Split(data.folder, "train"), dict.fromkeys(banks, 1 / len(banks))
-        model = train_vae(params, split, SurfacePool(split, device), shares, out=out, seed=seed, device=device)
+        room, readers = params["hardware"]["memory_gb"], params["hardware"]["workers"]
+        pool = surfaces_of(split, device, memory_gb=room, readers=readers)
+        model = train_vae(params, split, pool, shares, out=out, seed=seed, device=device)
+        if not processes.first():
+            return
         save_vae(out / "weights.safetensors", model, {}, {"vae": vae, "latent": latent})
         precision, val = vae["training"]["precision"], Split(data.folder, "val")
         viou = {bank: reconstruction_viou(model, val, bank, device, precision) for bank in banks}
