@@ -106,8 +106,8 @@ def start_processes(count: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
     if subprocess.call([*launcher, "-m", "methods", *sys.argv[1:]]):
         raise UserError(
-            f"the training of {count} processes ended early, for the first error above; run the same command again, with any"
-            " number of processes, and it goes on from what was saved."
+            f"the training of {count} processes ended early, for the first error above; run the same command again,"
+            " with any number of processes, and it goes on from what was saved."
         )
 
 

@@ -25,8 +25,8 @@ from core.files import read_json, write_json
 from core.identity import params_key, source_hash
 from methods import manifest
 from methods.contract import Method, PreparedData
-from methods.training import processes
 from methods.registry import HARDWARE, MethodSpec, Plan, fitting_variant, method_sources, resolve, stage_folder
+from methods.training import processes
 
 MEASURED = "measured.json"
 """What a method itself has measured of a stage, merged into the manifest."""
@@ -74,7 +74,7 @@ def make_method(spec: MethodSpec, params: Mapping[str, Any]) -> Method:
 
 
 def readable_params(plan: Plan, stage: str) -> dict[str, Any]:
-    """The params that fitting a stage may read: its own and those of what it needs, as its key says; and the hardware."""
+    """The params that fitting a stage may read: its own and those of what it needs, as its key says; the hardware."""
     wanted, queue = dict(plan.stage(stage).params), list(plan.stage(stage).needs)
     while queue:
         needed = plan.stage(queue.pop())
@@ -150,7 +150,7 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
 
 
 def _begin(out: Path, identity: Mapping[str, Any]) -> int:
-    """Make the folder ready and return the starts so far, or 0 if it is finished; the first of several processes does."""
+    """Make the folder ready (the first process does); returns the starts so far, or 0 if it is finished."""
     starts = 0
     if processes.first() and not _restored(out, identity):
         starts = _start(out, identity)

@@ -16,8 +16,8 @@ from torch import Tensor
 from core.progress import Progress
 from methods.mar3d.pyramid_vae import BANKS, Posterior, PyramidVAE, build_vae
 from methods.training.checkpoint import save_tensors
-from methods.training.loop import autocast
 from methods.training.draws import WHOLE, Share
+from methods.training.loop import autocast
 from methods.training.pool import Surfaced
 from methods.training.streaming import Rows
 
@@ -28,9 +28,9 @@ FILE = "latents.safetensors"
 def encode_views(
     vae: PyramidVAE, pool: Surfaced, views: list[int], precision: str, batch: int = 64, objects: int | None = None
 ) -> dict[str, Tensor]:
-    """Posteriors of the first `objects` (or all) in the given views, by bank: (objects, views, tokens, 2 * channels) float16.
+    """Posteriors of the given views by bank: (objects, views, tokens, 2 * channels) float16.
 
-    The last axis holds the mean, then the log variance.
+    objects: the first ones, or all. The last axis holds the mean, then the log variance.
     """
     objects = min(len(pool), objects or len(pool))
     total = objects * len(views)

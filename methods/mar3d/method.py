@@ -25,10 +25,10 @@ from methods.mar3d.latents import encode_views, load_vae, save_vae, statistics
 from methods.mar3d.mar import MaskedAutoregressive, build_mar
 from methods.mar3d.pyramid_vae import BANKS, PyramidVAE, build_vae
 from methods.mar3d.sampling import sample
-from methods.training.checkpoint import save_tensors
-from methods.training.flops import counted
 from methods.training import processes
+from methods.training.checkpoint import save_tensors
 from methods.training.draws import Share
+from methods.training.flops import counted
 from methods.training.loop import autocast, device_of, seeded, train
 from methods.training.pool import Surfaced, Surfaces, draw_views
 from methods.training.streaming import surfaces_of

@@ -50,8 +50,8 @@ def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
     else:
         if device.type == "cuda" and torch.cuda.device_count() < local:
             raise UserError(
-                f"{local} processes on this node see {torch.cuda.device_count()} GPUs: start one process for each GPU, and let"
-                " every process see all of its node's (under SLURM: --gpus-per-node, not --gpus-per-task)."
+                f"{local} processes on this node see {torch.cuda.device_count()} GPUs: start one for each, and let"
+                " every process see all GPUs of its node (under SLURM: --gpus-per-node, not --gpus-per-task)."
             )
         # A step may leave parameters out (the queries of the other bank), the same ones in every process.
         strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, timeout=PATIENCE)

@@ -64,9 +64,9 @@ WHOLE = Share()
 
 
 def _source(generator: torch.Generator, device: torch.device) -> tuple[torch.Generator, torch.device]:
-    """Where to draw: on a GPU from a stream that `generator` seeds, since millions of numbers a step cost a CPU too much.
+    """Where to draw: for a GPU from a stream on it that `generator` seeds, elsewhere from `generator` itself.
 
-    Elsewhere from `generator` itself.
+    A step of MAR takes millions of numbers, which would cost a CPU more time than the step has.
     """
     if device.type != "cuda" or generator.device.type == "cuda":
         return generator, generator.device

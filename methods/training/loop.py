@@ -1,11 +1,11 @@
 """The one training loop, for one process or several.
 
-Every random draw of step s comes from a generator seeded by (stage, seed, s), for the whole batch; each process, and each
-piece of an accumulated batch, computes its share of the rows. A run that was killed and resumed therefore takes the very
-same steps as one that was not, with any number of processes. (With dropout, the masks depend on that number.) The loop
-writes what `methods.training.log` says; the module is left holding the moving average of its weights. Resume state
-lives in `out/resume/` and is removed on success; whoever calls sees to it that the folder belongs to the same code,
-data and parameters (`methods.run` does). Of several processes only the first one writes.
+Every random draw of step s comes from a generator seeded by (stage, seed, s), for the whole batch; each process, and
+each piece of an accumulated batch, computes its share of the rows. A run that was killed and resumed therefore takes
+the very same steps as one that was not, with any number of processes. (With dropout, the masks depend on that number.)
+The loop writes what `methods.training.log` says; the module is left holding the moving average of its weights. Resume
+state lives in `out/resume/` and is removed on success; whoever calls sees to it that the folder belongs to the same
+code, data and parameters (`methods.run` does). Of several processes only the first one writes.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ def train(
 
     training: steps, batch (of all processes together), lr, precision. optimiser: see `build_optimisers`, plus warmup,
     floor, clip, ema. hardware, which changes no draw: device_batch (the most samples that a device takes at once),
-    compile (the repeated blocks), workers (threads that draw ahead). save_every: seconds between two resume states; more
-    if saving takes longer than one. Raises DivergedError on a non-finite loss, LostProcessError where another process died.
+    compile (the repeated blocks), workers (threads that draw ahead). save_every: seconds between two resume states;
+    more if saving takes longer than one. Raises DivergedError on a non-finite loss, LostProcessError where another
+    process died.
     """
     hardware = hardware or {}
     steps, resume = training["steps"], out / "resume"
@@ -112,7 +113,8 @@ def train(
 
     def make(i: int) -> tuple[Any, torch.Generator]:
         generator = torch.Generator().manual_seed(seed_of("step", name, seed, i // pieces))
-        return draw(generator, shares[i % pieces]), generator
+        with autocast(device, training["precision"]):
+            return draw(generator, shares[i % pieces]), generator
 
     def forward_backward(step: int, drawn: list[tuple[Any, torch.Generator]]) -> dict[str, Tensor]:
         """One step's gradients, and the means over this process's pieces of what the loss returns."""
@@ -150,7 +152,8 @@ def train(
                 flops.append(count * processes.count())
             else:
                 parts = forward_backward(step, drawn)
-            parts["grad_norm"] = nn.utils.clip_grad_norm_(weights, optimiser["clip"]).double()
+            norm = nn.utils.clip_grad_norm_(weights, optimiser["clip"])
+            parts = {"loss": parts["loss"], "grad_norm": norm.double(), **parts}
             for o in optimisers:
                 o.step()
             # Early averages would remember the initial weights; the decay grows to its value instead.

@@ -51,7 +51,7 @@ def surfaces_of(
 
 
 class Images:
-    """Condition images of a split; each is decoded once and then stays on the device, if all take at most `memory_gb`."""
+    """Condition images of a split; each is decoded once and stays on the device, if all take at most `memory_gb`."""
 
     def __init__(self, split: Split, device: torch.device, *, memory_gb: float) -> None:
         self.split, self.device = split, device
@@ -67,13 +67,13 @@ class Images:
             return to_device(np.stack([self.split.image(i, v) for i, v in pairs]), self.device)
         for i, v in pairs:
             if not self.decoded[i, v]:
-                self.kept[i, v] = to_device(self.split.image(i, v), self.device)
+                self.kept[i, v] = to_device(self.split.image(i, v).copy(), self.device)
                 self.decoded[i, v] = True
         return self.kept[objects.to(self.device), views.to(self.device)]
 
 
 class Rows:
-    """Tensors of a safetensors file whose first two axes are objects and views, on the device or, if too large, on disk."""
+    """Tensors of a safetensors file with axes (object, view, …), on the device or, if too large, left on disk."""
 
     def __init__(self, path: Path, device: torch.device, *, memory_gb: float) -> None:
         self.device, self.file = device, safe_open(path, framework="pt")
