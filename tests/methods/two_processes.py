@@ -61,7 +61,8 @@ def main() -> None:
     if sys.argv[3] == "killed":
         mar(prepared, out / "one" / "vae", out / "two" / "mar_lr")
         vae(prepared, out / "two" / "vae")
-        vae(prepared, out / "one_to_two" / "vae", "muon")
+        vae(prepared, out / "two" / "muon", "muon")
+        vae(prepared, out / "one_to_two")
         if processes.rank() == 1:
             stop_at(KILL_AT, signal.SIGKILL)
         else:
