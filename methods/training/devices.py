@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
     from lightning_fabric.strategies import DDPStrategy
 
     _check(precision)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision of every training
     settings = {"accelerator": device.type, "precision": {"bf16": "bf16-mixed", "fp32": "32-true"}[precision]}
     count, local = processes.count(), processes.per_node()
     if count == 1:
