@@ -56,7 +56,7 @@ def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
                 " every process see all GPUs of its node (under SLURM: --gpus-per-node, not --gpus-per-task)."
             )
         # A step may leave parameters out (the queries of the other bank), the same ones in every process.
-        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, timeout=PATIENCE)
+        strategy = DDPStrategy(find_unused_parameters=True, timeout=PATIENCE)
         fabric = Fabric(strategy=strategy, devices=local, num_nodes=count // local, **settings)
     fabric.launch()
     return fabric

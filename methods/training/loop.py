@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -216,7 +217,13 @@ def compile_blocks(module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def _peers(name: str) -> Iterator[None]:
-    """Turn the loss of another process into one sentence."""
+    """Turn the loss of another process, and what its launcher then does to this one, into one sentence."""
+
+    def stop(*_: object) -> None:
+        raise LostProcessError(name)
+
+    if processes.count() > 1:
+        signal.signal(signal.SIGTERM, stop)
     try:
         yield
     except RuntimeError as error:
@@ -224,3 +231,6 @@ def _peers(name: str) -> Iterator[None]:
         if processes.count() > 1 and lost:
             raise LostProcessError(name) from error
         raise
+    finally:
+        if processes.count() > 1:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -15,12 +15,12 @@ class DivergedError(RuntimeError):
 
 
 class LostProcessError(UserError):
-    """Another process of the training is gone; what was saved is kept."""
+    """This process of a training was told to stop, or another one is gone; what was saved is kept."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"process {rank() + 1} of {count()} lost another one while fitting {name}: look above for the first error;"
-            " run the same command again, with any number of processes, and it goes on from what was saved."
+            f"process {rank() + 1} of {count()} was stopped, or lost another one, while fitting {name}; run the same"
+            " command again, with any number of processes, and it goes on from what was saved."
         )
 
 

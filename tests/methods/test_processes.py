@@ -67,7 +67,7 @@ def out(prepared, tmp_path_factory):
 def torchrun(*command):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.run(
-        [*launcher, "--monitor-interval=1", *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=100
+        [*launcher, "--monitor-interval=0.1", *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=100
     )
 
 
@@ -93,7 +93,7 @@ def test_two_processes_have_the_losses_of_one(out, stage):
 
 
 def test_a_killed_process_ends_the_run_with_a_remedy_and_a_state_to_resume_from(out):
-    assert "lost another one while fitting vae" in (out / "stderr").read_text()
+    assert "lost another one, while fitting vae; run the same command again" in (out / "stderr").read_text()
     assert read_json(out / "header.json")["step"] == two_processes.KILL_AT
     same_weights(out / "killed", out / "two" / "muon", 0.0)
     assert (out / "killed" / "fit.jsonl").read_text() == (out / "two" / "muon" / "fit.jsonl").read_text()
