@@ -76,9 +76,10 @@ class Rows:
     """Tensors of a safetensors file with axes (object, view, …), on the device or, if too large, left on disk."""
 
     def __init__(self, path: Path, device: torch.device, *, memory_gb: float) -> None:
-        self.device, self.file = device, safe_open(path, framework="pt")
+        self.device, self.file = device, safe_open(path, framework="np")
         fits = path.stat().st_size <= memory_gb * GB
-        self.kept = {name: self.file.get_tensor(name).to(device) for name in self.file.keys()} if fits else None  # noqa: SIM118
+        names = self.file.keys()
+        self.kept = {name: torch.from_numpy(self.file.get_tensor(name)).to(device) for name in names} if fits else None
 
     def rows(self, name: str, objects: Tensor, views: Tensor) -> Tensor:
         """Rows (b, …) of a tensor, on the device."""
@@ -86,4 +87,4 @@ class Rows:
             return self.kept[name][objects.to(self.device), views.to(self.device)]
         stored = self.file.get_slice(name)
         rows = [stored[i : i + 1, v : v + 1] for i, v in zip(objects.tolist(), views.tolist(), strict=True)]
-        return to_device(torch.cat(rows).squeeze(1), self.device)
+        return to_device(np.concatenate(rows)[:, 0], self.device)
