@@ -11,6 +11,7 @@
     python -m methods preview --prepared runs/procedural/cpu/prepared-… --out sheet.png \\
         --generated runs/procedural/cpu/generated/mar3d/full/seed0
 
+`fit --processes 2`, or torchrun --nproc-per-node 2 -m methods fit …, trains on two devices: docs/training.md.
 `fit` and `generate` resume where they were killed. `list` and `show` read YAML only. `plan` foresees what a run takes,
 `step` measures one.
 """
@@ -19,11 +20,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from core.errors import UserError, run_cli
 from methods.budget import command as budget_command
 from methods.registry import SCALES, generated_folder, load_methods, resolve
+from methods.training import processes
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -57,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--threads", type=int, help="CPU threads; OMP_NUM_THREADS if not given")
         if name == "fit":
             command.add_argument("--stage", required=True)
+            command.add_argument("--processes", type=int, default=1, help="that train together, each on its own device")
         else:
             command.add_argument("--out", type=Path, help="where to write; the run's own folder if not given")
             command.add_argument("--trained-on", metavar="DATASET", help="whose stages to use; --dataset if not given")
@@ -101,6 +106,17 @@ def set_threads(threads: int | None) -> int:
     return count
 
 
+def start_processes(count: int) -> None:
+    """Run this very command in `count` processes of this machine, under torchrun."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+    if subprocess.call([*launcher, "-m", "methods", *sys.argv[1:]]):
+        raise UserError(
+            f"the training of {count} processes ended early, for the first error above; run the same command again,"
+            " with any number of processes, and it goes on from what was saved."
+        )
+
+
 def main() -> None:
     """Run one command."""
     args = parser().parse_args()
@@ -117,6 +133,8 @@ def main() -> None:
         count = contact_sheet(args.prepared, args.generated, args.out, objects=args.objects, size=args.size)
         return print(f"{args.out}: {count} objects")
     plan = resolve(args.method, args.variant, args.scale)
+    if args.command == "fit" and args.processes > 1 and processes.count() == 1:
+        return start_processes(args.processes)
     threads = set_threads(args.threads)
 
     from methods.contract import PreparedData

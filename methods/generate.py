@@ -27,7 +27,7 @@ from methods import manifest
 from methods.contract import Failure, Generator, Mesh, PreparedData
 from methods.external import folder as external
 from methods.meshes import fault, file_name, write_ply
-from methods.registry import EXTERNAL, Plan, method_sources, resolve, stage_folder
+from methods.registry import EXTERNAL, Plan, deciding, method_sources, resolve, stage_folder
 from methods.run import MethodError, failures_of, make_method
 
 ROWS = "generate.jsonl"
@@ -191,7 +191,7 @@ def _identity(
 ) -> dict[str, Any]:
     identity = {
         "run": [data.dataset, data.scale, plan.method.name, plan.variant.name, seed],
-        "params": params_key(plan.params),
+        "params": params_key(deciding(plan.params)),
         "code": source_hash("methods/generate.py", "methods/meshes.py", *method_sources(plan.method.name)),
         "data": manifest.data_hash(data.folder, "test"),
         "packages": params_key(manifest.package_versions()),

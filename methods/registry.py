@@ -27,6 +27,8 @@ from methods.settings import known, merged, read_yaml, validate
 SCALES = ("smoke", "cpu", "gpu", "paper")
 SCHEMA = Path(__file__).with_name("method.schema.yaml")
 PARAMS_SCHEMA = "params.schema.yaml"  # of a method's folder, if it has one: which values its params may take
+HARDWARE = "hardware"
+"""The section of params that says how work is done; no key counts it, and every stage may read it."""
 EXTERNAL = "external"
 """The kind of methods whose meshes are made elsewhere, and the folder whose code and defaults they share."""
 
@@ -224,6 +226,8 @@ def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclara
     for stage in declared.values():
         sections = [*config["params"], *(s for names in config.get("params_from", {}).values() for s in names)]
         for read in stage.reads:
+            if read == HARDWARE:
+                raise UserError(f"{name}: stage {stage.name} reads {HARDWARE!r}, which every stage may; take it out")
             if read not in sections:
                 error = known("param", read, sections)
                 raise UserError(f"{name}: stage {stage.name} reads what is not there: {error}")
@@ -367,6 +371,11 @@ def method_sources(method: str, folder: Path = ROOT / "methods") -> tuple[str, .
         reader = (*reader, "data/load.py", "data/names.py")
     shared = (f"methods/{name}" for name in ("layers", "training") if (folder / name).is_dir())
     return (*reader, *shared, *(f"methods/{name}" for name in sorted({spec.code, *owners})))
+
+
+def deciding(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The params that decide a result: all but how the work is done."""
+    return {key: value for key, value in params.items() if key != HARDWARE}
 
 
 # ---------------------------------------------------------------- places

@@ -24,7 +24,7 @@ rule fit:
     message:
         "fit {wildcards.stage}, seed {wildcards.seed}"
     shell:
-        "python -m pipeline alone --gpus {resources.gpu} {log}.lock python -m methods fit {params.run} --seed {wildcards.seed} --threads {threads} 2>&1 | tee -a {log}"
+        "python -m pipeline alone --gpus {resources.gpu} {log}.lock python -m methods fit {params.run} --seed {wildcards.seed} --threads {threads} --processes {resources.gpu} 2>&1 | tee -a {log}"
 
 
 rule generate:

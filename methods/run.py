@@ -25,12 +25,15 @@ from core.files import read_json, write_json
 from core.identity import params_key, source_hash
 from methods import manifest
 from methods.contract import Method, PreparedData
-from methods.registry import MethodSpec, Plan, fitting_variant, method_sources, resolve, stage_folder
+from methods.registry import HARDWARE, MethodSpec, Plan, fitting_variant, method_sources, resolve, stage_folder
+from methods.training import processes
 
 MEASURED = "measured.json"
 """What a method itself has measured of a stage, merged into the manifest."""
 COSTS = "costs.json"
 """What the training loop has counted: parameters and FLOPs, merged into the manifest."""
+SPEED = "speed.json"
+"""How fast it ran, on how many processes, merged into the manifest."""
 DONE = "done.json"
 """The manifest once more, under a name that no workflow knows and deletes."""
 
@@ -71,13 +74,13 @@ def make_method(spec: MethodSpec, params: Mapping[str, Any]) -> Method:
 
 
 def readable_params(plan: Plan, stage: str) -> dict[str, Any]:
-    """The params that fitting a stage may read: its own and those of what it needs, as its key says."""
+    """The params that fitting a stage may read: its own and those of what it needs, as its key says; the hardware."""
     wanted, queue = dict(plan.stage(stage).params), list(plan.stage(stage).needs)
     while queue:
         needed = plan.stage(queue.pop())
         wanted.update(needed.params)
         queue.extend(needed.needs)
-    return {key: plan.params[key] for key in plan.params if key in wanted}
+    return {key: plan.params[key] for key in plan.params if key in wanted or key == HARDWARE}
 
 
 def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed: int, runs: Path, threads: int) -> Path:
@@ -94,9 +97,9 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         "packages": params_key(manifest.package_versions()),
         "upstream": {need: params_key(record.get("files", {})) for need, record in upstream_manifests.items()},
     }
-    if _restored(out, identity):
+    starts = _begin(out, identity)
+    if starts == 0:
         return out
-    starts = _start(out, identity)
     begin, failure = time.monotonic(), None
     try:
         for need, record in upstream_manifests.items():
@@ -106,10 +109,17 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         with failures_of(f"fitting {stage.name}"):
             instance.fit(stage.name, data, upstream=upstream, out=out, seed=seed)
     except MethodError as error:
+        if processes.count() > 1 and not isinstance(error.__cause__, processes.DivergedError):
+            raise UserError(  # the others wait for this process; whoever started them must end them
+                f"process {processes.rank() + 1} of {processes.count()} failed ({error}); mend what it says and run the"
+                " same command again: it goes on from what was saved."
+            ) from error
         failure = str(error)
         print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
+    if not processes.first():
+        return out
     measured = {}
-    for name in (COSTS, MEASURED):
+    for name in (COSTS, SPEED, MEASURED):
         measured |= read_json(out / name) if (out / name).exists() else {}
     record = {
         "status": "failed" if failure else "ok",
@@ -137,6 +147,18 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         (out / "progress.json").unlink(missing_ok=True)
         shutil.rmtree(out / "resume", ignore_errors=True)
     return out
+
+
+def _begin(out: Path, identity: Mapping[str, Any]) -> int:
+    """Make the folder ready (the first process does); returns the starts so far, or 0 if it is finished."""
+    starts = 0
+    if processes.first() and not _restored(out, identity):
+        starts = _start(out, identity)
+    if processes.count() > 1:  # the others wait
+        from methods.training.devices import device_of, fabric_of
+
+        starts = fabric_of(device_of()).broadcast(starts)
+    return starts
 
 
 def _restored(out: Path, identity: Mapping[str, Any]) -> bool:

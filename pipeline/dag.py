@@ -209,7 +209,8 @@ class Dag:
 
     def generate_params(self, wildcards: Any) -> str:
         """Key of the resolved params: those that no stage reads, such as the number of sampling steps, count here."""
-        return params_key(registry.resolve(wildcards.method, wildcards.variant, self.scale).params)
+        plan = registry.resolve(wildcards.method, wildcards.variant, self.scale)
+        return params_key(registry.deciding(plan.params))
 
     def generate_code(self, wildcards: Any) -> str:
         """Hash of the sources that decide a variant's meshes."""

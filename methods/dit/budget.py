@@ -11,7 +11,7 @@ from torch import Tensor
 
 from methods.contract import Sizes, Step
 from methods.dit.dit import TIMES, DiT, build_dit
-from methods.dit.objectives import noise_loss, velocity_loss
+from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import sample
 from methods.layers.diffusion import Diffusion
 from methods.mar3d.budget import META, decoding_flops, made_up
@@ -45,7 +45,7 @@ def dit_step(
         if stage == "flow":
             shift = params["flow"]["shift"]
             return velocity_loss(model, examples(), shift=shift, drop=drop, generator=generator)[0]
-        return noise_loss(model, examples(), diffusion=diffusion, drop=drop, generator=generator)[0]
+        return diffusion_loss(model, examples(), diffusion=diffusion, drop=drop, generator=generator)[0]
 
     return Step(model, {"step": (1.0, loss)}, {**training, "batch": batch}, params["optimiser"], DiT.EDGES, frozen)
 

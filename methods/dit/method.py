@@ -20,9 +20,11 @@ from methods.dit.dit import TIMES, DiT, build_dit
 from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import sample
 from methods.layers.diffusion import Diffusion
-from methods.mar3d.examples import Examples
+from methods.mar3d.examples import Batch, Examples
 from methods.mar3d.method import LatentGenerator, noised
+from methods.training import processes
 from methods.training.checkpoint import save_tensors
+from methods.training.draws import Share
 from methods.training.loop import device_of, seeded, train
 
 MAR = {"dit_lr": "mar_lr", "dit_hr": "mar_hr", "dit_hr_direct": "mar_hr_direct", "flow": "mar_lr"}
@@ -48,27 +50,32 @@ class LatentDiT:
             augmentation=params[MAR[stage]].get("augmentation"),
             precision=training["precision"],
             device=device,
+            hardware=params["hardware"],
         )
         model = seeded(lambda: build_dit(params, stage, examples.image_size), "dit", stage, seed).to(device)
         diffusion = Diffusion(TIMES, device=device, prediction=model.prediction)
         drop = params["mar"]["condition_drop"]
 
-        def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-            batch = examples.draw(generator)
+        def loss(batch: Batch, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+            draws = {"drop": drop, "generator": generator, "share": share}
             if stage == "flow":
-                return velocity_loss(model, batch, shift=params["flow"]["shift"], drop=drop, generator=generator)
-            return diffusion_loss(model, batch, diffusion=diffusion, drop=drop, generator=generator)
+                return velocity_loss(model, batch, shift=params["flow"]["shift"], **draws)
+            return diffusion_loss(model, batch, diffusion=diffusion, **draws)
 
         train(
             model,
+            examples.draw,
             loss,
             name=stage,
             seed=seed,
             out=out,
             optimiser=params["optimiser"],
             training=training,
+            hardware=params["hardware"],
             edges=DiT.EDGES,
         )
+        if not processes.first():
+            return
         used = {section: params[section] for section in ("dit", "mar", "latent", "image_encoder")}
         header = {"params": used, "stage": stage, "image_size": examples.image_size}
         save_tensors(out / "weights.safetensors", model.state_dict(), {"dit": json.dumps(header)})

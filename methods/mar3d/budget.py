@@ -59,7 +59,8 @@ def mar_step(params: Params, name: str, sizes: Sizes, *, batch: int | None, devi
     batch = batch or stage["training"]["batch"]
     with torch.device(device):
         model = build_mar(params, name, sizes.image_size)
-    generator, diffusion = torch.Generator().manual_seed(0), Diffusion(model.noise_steps, device=device)
+    generator = torch.Generator().manual_seed(0)
+    diffusion = Diffusion(model.noise_steps, device=device, prediction=model.prediction)
     examples, frozen = made_up(
         params, "lr" if name == "lr" else "hr", stage.get("augmentation"), sizes, batch=batch, device=device
     )

@@ -20,19 +20,25 @@ from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate, surface
 from methods.mar3d import budget
-from methods.mar3d.examples import Examples, augment
+from methods.mar3d.examples import Batch, Examples, augment
 from methods.mar3d.latents import FILE as LATENTS
 from methods.mar3d.latents import encode_views, load_vae, save_vae, statistics
 from methods.mar3d.mar import MaskedAutoregressive, build_mar
 from methods.mar3d.pyramid_vae import BANKS, PyramidVAE, build_vae
 from methods.mar3d.sampling import sample
+from methods.training import processes
 from methods.training.checkpoint import save_tensors
+from methods.training.draws import Share
 from methods.training.flops import counted
 from methods.training.loop import autocast, device_of, seeded, train
-from methods.training.pool import SurfacePool, draw_views
+from methods.training.pool import Surfaced, Surfaces, draw_views
+from methods.training.streaming import surfaces_of
 
 BANK = {"mar_lr": "lr", "mar_hr": "hr", "mar_hr_direct": "hr"}
 """Of the VAE's queries, whose tokens a stage generates."""
+
+MEASURED_OBJECTS = 10000
+"""Over which latent statistics are measured where the latents are not kept anyway."""
 
 
 class Mar3D:
@@ -70,12 +76,14 @@ class Mar3D:
 def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: int, device: torch.device) -> None:
     """Train the VAE, measure it on the validation objects, encode the training views."""
     vae, latent, precision = params["vae"], params["latent"], params["vae"]["training"]["precision"]
-    split = Split(data.folder, "train")
-    pool = SurfacePool(split, device)
+    split, hardware = Split(data.folder, "train"), params["hardware"]
+    pool = surfaces_of(split, device, memory_gb=hardware["memory_gb"], readers=hardware["workers"])
     model = train_vae(params, split, pool, bank_shares(params), out=out, seed=seed, device=device)
+    if not processes.first():
+        return
     viou = {bank: reconstruction_viou(model, Split(data.folder, "val"), bank, device, precision) for bank in BANKS}
     views = list(range(split.n_views)) if latent["cache"] else split.upright_views[:1]
-    posteriors = encode_views(model, pool, views, precision)
+    posteriors = encode_views(model, pool, views, precision, objects=None if latent["cache"] else MEASURED_OBJECTS)
     measured = {bank: statistics(p) for bank, p in posteriors.items()}
     if latent["cache"]:
         save_tensors(out / LATENTS, posteriors)
@@ -93,7 +101,7 @@ def bank_shares(params: Mapping[str, Any]) -> dict[str, float]:
 def train_vae(
     params: Mapping[str, Any],
     split: Split,
-    pool: SurfacePool,
+    pool: Surfaced,
     shares: Mapping[str, float],
     *,
     out: Path,
@@ -104,25 +112,31 @@ def train_vae(
     vae, latent, training = params["vae"], params["latent"], params["vae"]["training"]
     model = seeded(lambda: build_vae(vae, latent), "vae", seed).to(device)
 
-    def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        b = training["batch"]
-        objects = torch.randint(0, len(pool), (b,), generator=generator).to(device)
-        views = draw_views(b, len(split.upright_views), split.n_views, vae["rotated_share"], generator).to(device)
+    def draw(generator: torch.Generator, share: Share) -> tuple[str, Surfaces]:
+        objects = torch.randint(0, len(pool), (training["batch"],), generator=generator)
+        views = draw_views(len(objects), len(split.upright_views), split.n_views, vae["rotated_share"], generator)
         bank = pick(shares, float(torch.rand((), generator=generator)))
-        batch = pool.batch(objects, views, volume=training["volume"], near=training["near"], generator=generator)
-        noise = torch.randn((b, latent["tokens"][bank], latent["channels"]), generator=generator).to(device)
+        size = {"volume": training["volume"], "near": training["near"]}
+        return bank, pool.batch(share.rows(objects), share.rows(views), **size, generator=generator, share=share)
+
+    def loss(drawn: tuple[str, Surfaces], generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+        bank, batch = drawn
+        shape = (len(batch.points), latent["tokens"][bank], latent["channels"])
+        noise = share.normal(shape, generator, device)
         return model.loss(
             batch.points, batch.normals, batch.queries, batch.labels, bank=bank, kl_weight=vae["kl_weight"], noise=noise
         )
 
     train(
         model,
+        draw,
         loss,
         name="vae",
         seed=seed,
         out=out,
         optimiser=params["optimiser"],
         training=training,
+        hardware=params["hardware"],
         edges=PyramidVAE.EDGES,
     )
     return model
@@ -182,15 +196,17 @@ def fit_mar(
         augmentation=params[stage].get("augmentation"),
         precision=training["precision"],
         device=device,
+        hardware=params["hardware"],
     )
     name = stage.removeprefix("mar_")
     model = seeded(lambda: build_mar(params, name, examples.image_size), "mar", name, seed).to(device)
     diffusion = Diffusion(model.noise_steps, device=device, prediction=model.prediction)
 
-    def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(batch: Batch, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         return model.loss(
-            *examples.draw(generator),
+            *batch,
             generator=generator,
+            share=share,
             diffusion=diffusion,
             drop=mar["condition_drop"],
             mask=mar["mask"],
@@ -199,14 +215,18 @@ def fit_mar(
 
     train(
         model,
+        examples.draw,
         loss,
         name=stage,
         seed=seed,
         out=out,
         optimiser=params["optimiser"],
         training=training,
+        hardware=params["hardware"],
         edges=MaskedAutoregressive.EDGES,
     )
+    if not processes.first():
+        return
     used = {"mar": mar, "latent": params["latent"], "image_encoder": params["image_encoder"]}
     # One entry of metadata: safetensors writes several in an order that changes from run to run.
     header = {"params": used, "image_size": examples.image_size}

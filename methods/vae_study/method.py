@@ -15,8 +15,9 @@ from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
 from methods.mar3d import budget
 from methods.mar3d.latents import load_vae, save_vae
 from methods.mar3d.method import decode_meshes, reconstruction_viou, train_vae
+from methods.training import processes
 from methods.training.loop import autocast, device_of
-from methods.training.pool import SurfacePool
+from methods.training.streaming import surfaces_of
 from methods.vae_study.tokens import token_counts
 
 
@@ -30,8 +31,11 @@ class VaeStudy:
         """Train the stage `vae`: all banks of `study.trained` at once, each drawn equally often."""
         params, shares = self._banks()
         vae, latent, device = params["vae"], params["latent"], device_of()
-        split = Split(data.folder, "train")
-        model = train_vae(params, split, SurfacePool(split, device), shares, out=out, seed=seed, device=device)
+        split, hardware = Split(data.folder, "train"), params["hardware"]
+        pool = surfaces_of(split, device, memory_gb=hardware["memory_gb"], readers=hardware["workers"])
+        model = train_vae(params, split, pool, shares, out=out, seed=seed, device=device)
+        if not processes.first():
+            return
         save_vae(out / "weights.safetensors", model, {}, {"vae": vae, "latent": latent})
         precision, val = vae["training"]["precision"], Split(data.folder, "val")
         viou = {bank: reconstruction_viou(model, val, bank, device, precision) for bank in shares}

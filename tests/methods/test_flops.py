@@ -37,15 +37,17 @@ def fit(out, steps, rows, stop_at=None):
     """Train one Linear whose step s sees rows(s) rows; returns the costs."""
     model, calls = nn.Linear(WIDTH, OUT), []
 
-    def loss(generator):
+    def draw(generator, share):
         if len(calls) == stop_at:
             raise KeyboardInterrupt
         calls.append(1)
-        x = torch.randn(rows(len(calls) - 1), WIDTH, generator=generator)
+        return torch.randn(rows(len(calls) - 1), WIDTH, generator=generator)
+
+    def loss(x, generator, share):
         return model(x).square().mean(), {}
 
-    training = {"steps": steps, "lr": 1e-3, "precision": "fp32"}
-    train(model, loss, name="t", seed=0, out=out, optimiser=OPTIMISER, training=training, save_every=0.0)
+    training = {"steps": steps, "batch": 1, "lr": 1e-3, "precision": "fp32"}
+    train(model, draw, loss, name="t", seed=0, out=out, optimiser=OPTIMISER, training=training, save_every=0.0)
     return json.loads((out / COSTS).read_text())
 
 

@@ -14,6 +14,7 @@ from core.errors import UserError
 from core.identity import ROOT
 from methods.registry import (
     SCALES,
+    deciding,
     fitting_variant,
     generated_folder,
     load_methods,
@@ -286,3 +287,21 @@ def test_params_taken_from_another_method_are_its_own_at_every_scale(tmp_path):
 def test_params_from_must_name_what_is_there(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         load_methods(write(tmp_path, BASE, {**TAKER, **change}))
+
+
+def test_how_the_work_is_done_changes_no_key(tmp_path):
+    params = {**BASE["params"], "hardware": {"workers": 0}}
+    other = {"full": None, "wide": {"params": {"hardware": {"workers": 9}}}}
+    folder = write(tmp_path, {**BASE, "params": params, "variants": other})
+    assert keys(folder, "wide") == keys(folder, "full")
+    plain, wide = (resolve("alpha", name, "cpu", folder).params for name in other)
+    assert plain != wide and deciding(plain) == deciding(wide) == BASE["params"]
+
+
+def test_a_stage_may_not_count_the_hardware(tmp_path):
+    stages = {"s": {"reads": ["hardware"]}}
+    folder = write(
+        tmp_path, {**BASE, "params": {"hardware": {}}, "stages": stages, "scales": {}, "variants": {"full": None}}
+    )
+    with pytest.raises(UserError, match="reads 'hardware', which every stage may"):
+        load_methods(folder)
