@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,12 +236,15 @@ def common(plan: Plan, data: PreparedData, runs: Path) -> list[str | Path]:
 )
 def test_a_killed_fit_resumes_to_the_same_weights(method, stages, data, tmp_path_factory):
     plan = plan_of(method)
-    if any(stage.owner != method for stage in plan.stages):
+    if all(stage.owner != method for stage in plan.stages):
         pytest.skip("its stages are borrowed: their owner is tried")
     whole = stages(plan)
     runs = tmp_path_factory.mktemp("killed")
     for stage in plan.stages:
         out = stage_folder(runs, data.dataset, SCALE, stage, 0)
+        if stage.owner != method:
+            shutil.copytree(whole[stage.name], out)
+            continue
         arguments = ("fit", "--stage", stage.name, *common(plan, data, runs))
         trained = (whole[stage.name] / "fit.jsonl").exists()
         resume = out / "resume"

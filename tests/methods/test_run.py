@@ -265,3 +265,15 @@ def test_the_command_line_says_what_is_wrong(tmp_path, arguments, message):
     done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_manifest_has_the_operations_of_one_object_where_the_generator_counts_them(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+    generate(data, tmp_path)
+    assert read_json(tmp_path / "out" / "manifest.json")["flops"] is None
+    use(monkeypatch, flops=lambda self, images, rngs: {"sample": 5.0 * len(images) * len(rngs)})
+    generate(data, tmp_path)
+    assert read_json(tmp_path / "out" / "manifest.json")["flops"] == {"sample": 5.0}
+    use(monkeypatch, flops=lambda self, images, rngs: 1 / 0)  # the meshes are made all the same
+    assert all(row["status"] == "ok" for row in generate(data, tmp_path))
+    assert read_json(tmp_path / "out" / "manifest.json")["flops"] is None
