@@ -112,8 +112,8 @@ def page(frame: pd.DataFrame, protocol: Protocol) -> str:
     text = (
         f"Table S1: {markdown.of(frame.iloc[0])}. The numbers behind Figure 5. Mean over objects with its 95 %"
         " bootstrap interval; failed objects count with the worst values.\n"
-        "− MAR: paired difference to the MAR column of the same design ((a), flow to (e), (b) to (f), (c) to (g), (d)"
-        " to (h)). Parameters and FLOPs: of the generator's stages, without the VAE that all share. Seconds: of"
+        "− MAR: paired difference to the MAR column of the same design ((a) and flow to (e), (b) to (f), (c) to (g),"
+        " (d) to (h)). Parameters and FLOPs: of the generator's stages, without the VAE that all share. Seconds: of"
         " sampling, as the machine was loaded.\n"
     )
     for matching, part in frame.groupby("matching", sort=False):
