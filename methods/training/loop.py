@@ -24,7 +24,7 @@ from core.files import write_json
 from core.progress import Progress
 from core.randomness import seed_of
 from methods.training import checkpoint
-from methods.training.flops import counted
+from methods.training.flops import counted, counted_steps, training_record
 from methods.training.optimiser import build_optimisers, learning_rate_factor
 
 Loss = Callable[[torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
@@ -33,8 +33,6 @@ Loss = Callable[[torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
 
 COSTS = "costs.json"
 """What the training cost, merged into the stage's manifest."""
-COUNTED_STEPS = 8
-"""The first ones; their mean stands for all, since what a step draws (how many tokens are masked) changes its cost."""
 
 
 class DivergedError(RuntimeError):
@@ -88,7 +86,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     log_path, first = out / "fit.jsonl", 0
     header = checkpoint.read_header(resume)
-    flops: list[int] = []  # of each of the first steps
+    flops: list[tuple[int, int]] = []  # of each counted step: forward and backward, optimiser
+    chosen = counted_steps(steps)
     if header:
         checkpoint.restore_state(resume, module, average, optimisers)
         first, flops = header["step"], header["flops"]
@@ -118,14 +117,19 @@ def train(
                 value.backward()
                 return value, parts
 
-            if step < COUNTED_STEPS:
-                (value, parts), count = counted(forward_backward)
-                flops.append(count)
+            def update() -> None:
+                for o in optimisers:
+                    o.step()
+
+            if step in chosen:
+                (value, parts), spent = counted(forward_backward)
             else:
                 value, parts = forward_backward()
             norm = nn.utils.clip_grad_norm_(trained.values(), optimiser["clip"])
-            for o in optimisers:
-                o.step()
+            if step in chosen:
+                flops.append((spent, counted(update)[1]))
+            else:
+                update()
             # Early averages would remember the initial weights; the decay grows to its value instead.
             decay = min(optimiser["ema"], (1 + step) / (10 + step))
             with torch.no_grad():
@@ -160,7 +164,6 @@ def train(
         for k, v in trained.items():
             v.copy_(average[k])
     module.eval()
-    mean = sum(flops) / len(flops)
     sizes = {"parameters": sum(v.numel() for v in trained.values())}
-    write_json(out / COSTS, sizes | {"step_flops": round(mean), "training_flops": round(mean * steps)})
+    write_json(out / COSTS, sizes | training_record(flops, steps))
     return module
