@@ -37,7 +37,8 @@ def dit_step(
     batch = batch or training["batch"]
     with torch.device(device):
         model = build_dit(params, stage, sizes.image_size)
-    generator, diffusion = torch.Generator().manual_seed(0), Diffusion(TIMES, device=device)
+    generator = torch.Generator().manual_seed(0)
+    diffusion = Diffusion(TIMES, device=device, prediction=params["mar"]["prediction"])
     bank, drop = "hr" if stage.startswith("dit_hr") else "lr", params["mar"]["condition_drop"]
     examples, frozen = made_up(params, bank, augmentation, sizes, batch=batch, device=device)
 

@@ -61,11 +61,10 @@ class Log:
         """Wall time of the steps since this start."""
         return max(time.monotonic() - self.begin, 1e-9)
 
-    def close(self, *, steps: int, parameters: int, step_flops: float, speed: Mapping[str, float]) -> None:
-        """Write the costs of all `steps`, and the speed of those since this start."""
+    def close(self, costs: Mapping[str, float], speed: Mapping[str, float]) -> None:
+        """Write the costs of all steps, and the speed of those since this start."""
         if self.writer is None:
             return
         self.writer.close()
-        flops = {"step_flops": round(step_flops), "training_flops": round(step_flops * steps)}
-        write_json(self.out / COSTS, {"parameters": parameters, **flops})
+        write_json(self.out / COSTS, dict(costs))
         write_json(self.out / SPEED, {"processes": processes.count(), **speed})

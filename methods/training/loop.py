@@ -26,7 +26,7 @@ from core.randomness import seed_of
 from methods.training import checkpoint, processes
 from methods.training.devices import autocast, device_of, fabric_of, share_work
 from methods.training.draws import Share
-from methods.training.flops import counted
+from methods.training.flops import COUNTED_STEPS, counted, counted_steps, training_record
 from methods.training.log import COSTS, Log
 from methods.training.optimiser import build_optimisers, learning_rate_factor
 from methods.training.prefetch import Batches
@@ -40,8 +40,6 @@ Draw = Callable[[torch.Generator, Share], Batch]
 Loss = Callable[[Batch, torch.Generator, Share], tuple[Tensor, Mapping[str, Tensor]]]
 """The mean over the share's rows, and named parts to log; further draws come from the same generator."""
 
-COUNTED_STEPS = 8
-"""The first ones; their mean stands for all, since what a step draws (how many tokens are masked) changes its cost."""
 LOG_EVERY = 100
 """Steps between two lines of the log, at most."""
 
@@ -96,13 +94,16 @@ def train(
     peaks = [[group["lr"] for group in o.param_groups] for o in optimisers]
     trained = {k: v for k, v in module.named_parameters() if v.requires_grad}
     weights, average = list(trained.values()), {k: v.detach().clone() for k, v in trained.items()}
-    first, flops, size = 0, [], 0  # flops: of each of the first steps
+    first, size = 0, 0
+    flops: list[tuple[int, int]] = []  # of each counted step: forward and backward, optimiser
     header = checkpoint.read_header(resume)
     if fabric.broadcast(header) != header:
         raise UserError(
             f"process {processes.rank() + 1} does not find {resume} as the first one left it: put runs on a disk that"
             " all nodes share."
         )
+    # Compiled products are not seen: then the first steps are counted, before compilation.
+    chosen = frozenset(range(COUNTED_STEPS)) if hardware.get("compile") else counted_steps(steps)
     if header:
         checkpoint.restore_state(resume, module, average, optimisers)
         first, flops, size = header["step"], header["flops"], header["log_bytes"]
@@ -130,6 +131,10 @@ def train(
                 sums[k] = sums.get(k, 0) + v.detach().double() / pieces
         return sums
 
+    def update() -> None:
+        for o in optimisers:
+            o.step()
+
     module.train()
     sums: dict[str, Tensor] = {}
     batches = Batches(make, first * pieces, steps * pieces, hardware.get("workers", 0), device)
@@ -148,15 +153,16 @@ def train(
                     group["lr"] = rate * factor
                 o.zero_grad(set_to_none=True)
             drawn = [next(upcoming) for _ in shares]
-            if step < COUNTED_STEPS:
-                parts, count = counted(lambda step=step, drawn=drawn: forward_backward(step, drawn))
-                flops.append(count * processes.count())
+            if step in chosen:
+                parts, spent = counted(lambda step=step, drawn=drawn: forward_backward(step, drawn))
             else:
                 parts = forward_backward(step, drawn)
             norm = nn.utils.clip_grad_norm_(weights, optimiser["clip"])
             parts = {"loss": parts["loss"], "grad_norm": norm.double(), **parts}
-            for o in optimisers:
-                o.step()
+            if step in chosen:
+                flops.append((spent * processes.count(), counted(update)[1]))
+            else:
+                update()
             # Early averages would remember the initial weights; the decay grows to its value instead.
             decay = min(optimiser["ema"], (1 + step) / (10 + step))
             with torch.no_grad():
@@ -203,7 +209,8 @@ def train(
         "samples_per_second": round(training["batch"] * (steps - first) / seconds, 3),
         "data_wait_share": round(batches.waited / seconds, 4),
     }
-    log.close(steps=steps, parameters=sum(v.numel() for v in weights), step_flops=sum(flops) / len(flops), speed=speed)
+    parameters = sum(v.numel() for v in weights)
+    log.close({"parameters": parameters, **training_record(flops, steps)}, speed)
     return module
 
 
