@@ -137,7 +137,7 @@ def test_waiting_for_data_is_measured(tmp_path):
         )  # fmt: skip
         speed = json.loads((out / "speed.json").read_text())
         assert 0 <= speed["data_wait_share"] <= 1
-        waited[pause] = speed["data_wait_share"] * speed["step_seconds"] * 12  # of 12 steps; the rest of them may be slow
+        waited[pause] = speed["data_wait_share"] * speed["step_seconds"] * 12  # however slow the rest
     assert waited[0.0] < waited[0.02] and waited[0.02] > 0.9 * 12 * 0.02
 
 
