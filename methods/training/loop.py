@@ -115,8 +115,7 @@ def train(
 
     def make(i: int) -> tuple[Any, torch.Generator]:
         generator = torch.Generator().manual_seed(seed_of("step", name, seed, i // pieces))
-        with autocast(device, training["precision"]):
-            return draw(generator, shares[i % pieces]), generator
+        return draw(generator, shares[i % pieces]), generator  # in full precision: rotations would displace points
 
     def forward_backward(step: int, drawn: list[tuple[Any, torch.Generator]]) -> dict[str, Tensor]:
         """One step's gradients, and the means over this process's pieces of what the loss returns."""

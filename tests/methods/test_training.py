@@ -122,6 +122,25 @@ def test_pieces_and_threads_change_nothing_but_rounding(tmp_path, hardware):
         assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_batches_are_drawn_in_full_precision(tmp_path):
+    """Points that are turned in bf16 land 0.004 away, with labels of where they were."""
+    model, seen = seeded(network, "test", 0), set()
+
+    def draw(generator, share):
+        seen.add(torch.is_autocast_enabled("cpu"))
+        return torch.randn((16, 4), generator=generator)
+
+    def loss(x, *_):
+        seen.add(("loss", torch.is_autocast_enabled("cpu")))
+        return model(x).square().mean(), {}
+
+    train(
+        model, draw, loss,
+        name="test", seed=0, out=tmp_path, optimiser=OPTIMISER, training={**TRAINING, "steps": 2, "precision": "bf16"},
+    )  # fmt: skip
+    assert seen == {False, ("loss", True)}
+
+
 def test_waiting_for_data_is_measured(tmp_path):
     waited = {}
     for pause in (0.0, 0.02):
