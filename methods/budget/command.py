@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from core.errors import UserError
 from core.files import write_text
 from methods.registry import SCALES, resolve
+from methods.settings import known
 
 STANDARD_OUTPUT = Path("-")
 
@@ -46,6 +48,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     step.add_argument(
         "--repeats", type=int, default=5, help="timed steps, after those that warm up; 0: time those (default: 5)"
     )
+    step.add_argument("--draw", help="only this kind of step, such as a bank of the VAE; all if not given")
     step.add_argument("--gpu", help="a card, to print its utilisation")
     step.add_argument("--device", default="auto", help="auto, cuda or cpu (default: %(default)s)")
 
@@ -101,6 +104,10 @@ def step(args: argparse.Namespace) -> None:
     made_up = made_up_step(stage, args.scale, sizes, batch=args.batch, device=str(device))
     if made_up is None:
         raise UserError(f"{stage.owner} has no step_of, so its steps cannot be made up (methods/contract.py)")
+    if args.draw is not None:
+        if args.draw not in made_up.draws:
+            raise known(f"kind of step of {args.stage}", args.draw, made_up.draws)
+        made_up = dataclasses.replace(made_up, draws={args.draw: (1.0, made_up.draws[args.draw][1])})
     taken = run_steps(made_up, device, repeats=args.repeats)
     print(f"{stage.folder_name} on {device}, batch {made_up.training['batch']}, {made_up.training['precision']}")
     print(f"  {taken.seconds:.3g} s a step (median of {taken.timed}), {taken.samples_per_second:.3g} samples/s")

@@ -273,3 +273,5 @@ def test_step_runs_and_says_what_it_took():
     done = subprocess.run([*command, "--repeats", "2", "--device", "cpu"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "s a step (median of 2)" in done.stdout and "TFLOP/s" in done.stdout
+    done = subprocess.run([*command, "--draw", "lr"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "no kind of step of mar_lr 'lr'" in done.stderr
