@@ -8,8 +8,10 @@
         --prepared runs/procedural/cpu/prepared --runs runs
     python -m methods preview --prepared runs/procedural/cpu/prepared-… --out sheet.png \\
         --generated runs/procedural/cpu/generated/mar3d/full/seed0
+    python -m methods weights --scale paper
 
 `fit` and `generate` resume where they were killed. `list` and `show` read YAML only.
+`weights` finds or fetches the pretrained models of a scale.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import os
 from pathlib import Path
 
 from core.errors import UserError, run_cli
+from core.files import write_json
 from methods.registry import SCALES, generated_folder, load_methods, resolve
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -28,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m methods", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="command", required=True, metavar="list|show|fit|generate|preview")
+    commands = main.add_subparsers(dest="command", required=True, metavar="list|show|fit|generate|preview|weights")
     commands.add_parser("list", help="what methods there are")
     show = commands.add_parser("show", help="the resolved params and stage keys of a method")
     show.add_argument("method")
@@ -40,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
     preview.add_argument("--out", type=Path, required=True, help="PNG to write")
     preview.add_argument("--objects", type=int, default=12)
     preview.add_argument("--size", type=int, default=128, help="pixels of a tile")
+    weights = commands.add_parser("weights", help="find or fetch the pretrained models that a scale needs")
+    weights.add_argument("--scale", required=True, help=", ".join(SCALES))
+    weights.add_argument("--to", type=Path, metavar="FOLDER", help="put copies here, for a machine without network")
+    weights.add_argument("--out", type=Path, help="JSON to write: where each model is, and the hash of its weights")
     for name, text in (("fit", "train one stage"), ("generate", "make one mesh for every evaluation view")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--method", required=True)
@@ -84,6 +91,27 @@ def show_method(name: str, variant: str | None, scale: str) -> None:
         print(f"  {stage.name}: {stage.folder_name}{needs}, reads {', '.join(stage.params) or 'nothing'}")
 
 
+def find_weights(scale: str, to: Path | None, out: Path | None) -> None:
+    """Print, and record in `out`, where the pretrained models of a scale are; or put copies into `to`."""
+    from methods.layers.pretrained import ENVIRONMENT, download, require, wanted, weights_hash
+
+    plans = [resolve(m.name, variant, scale) for m in load_methods().values() for variant in m.variants]
+    models = list(dict.fromkeys(model for plan in plans for model in wanted(plan.params)))
+    if to is not None:
+        download(models, to)
+        return print(f"set {ENVIRONMENT}={to.resolve()}")
+    found = {model.model: folder for model, folder in require(models).items()}
+    for name, folder in found.items():
+        print(f"{name}: {folder}")
+    if not found:
+        print(f"scale {scale} needs no pretrained model")
+    if out is not None:
+        write_json(
+            out, {name: {"folder": str(folder), "sha256": weights_hash(folder)} for name, folder in found.items()}
+        )
+    return None
+
+
 def set_threads(threads: int | None) -> int:
     """Fix the CPU threads of everything in this process before anything heavy is imported; returns their number."""
     text = os.environ.get("OMP_NUM_THREADS", "") if threads is None else str(threads)
@@ -102,6 +130,8 @@ def main() -> None:
         return list_methods()
     if args.command == "show":
         return show_method(args.method, args.variant, args.scale)
+    if args.command == "weights":
+        return find_weights(args.scale, args.to, args.out)
     if args.command == "preview":
         from methods.preview import contact_sheet
 

@@ -8,17 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.store import Split
 from methods.contract import PreparedData
 from methods.mar3d.latents import FILE as LATENTS
 from methods.mar3d.latents import LatentPool
+from methods.training.features import CachedFeatures, cached_features
 from methods.training.pool import SurfacePool, draw_views
 
 
 class Batch(NamedTuple):
-    """images: (b, h, w, 4) uint8. latents: (b, tokens, channels), standardised. low: noised LR tokens, or None."""
+    """images: (b, h, w, 4) uint8, or what `condition_on` draws. latents: (b, tokens, channels), standardised.
+
+    low: noised LR tokens, or None.
+    """
 
     images: Tensor
     latents: Tensor
@@ -48,18 +52,27 @@ class Examples:
         pool = None if (vae / LATENTS).exists() else SurfacePool(self.split, device, occupancy=False)
         self.latents = LatentPool(vae, pool, device, precision)
         self.rotated_share, self.augmentation = rotated_share, augmentation
+        self.features: CachedFeatures | None = None
 
     @property
     def image_size(self) -> int:
         """Pixels a side of the condition images."""
         return self.split.image_size
 
+    def condition_on(self, encoder: nn.Module) -> None:
+        """Draw what a frozen encoder makes of the images, where that is cached, in the place of the images."""
+        self.features = cached_features(encoder, self.split, self.device)
+
     def draw(self, generator: torch.Generator) -> Batch:
         """A batch of the generator's."""
         b, split = self.batch, self.split
         objects = torch.randint(0, len(split), (b,), generator=generator)
         views = draw_views(b, len(split.upright_views), split.n_views, self.rotated_share, generator)
-        images = np.stack([split.image(int(i), int(v)) for i, v in zip(objects, views, strict=True)])
+        if self.features is None:
+            drawn = np.stack([split.image(int(i), int(v)) for i, v in zip(objects, views, strict=True)])
+            images = torch.from_numpy(drawn).to(self.device)
+        else:
+            images = self.features.read(objects, views)
         objects, views = objects.to(self.device), views.to(self.device)
         low = None
         if self.augmentation is not None:
@@ -69,7 +82,7 @@ class Examples:
             low = self.latents.draw("lr", objects, views, generator)
             low = augment(low, t.to(self.device), torch.randn(low.shape, generator=generator).to(self.device))
         target = self.latents.draw(self.bank, objects, views, generator)
-        return Batch(torch.from_numpy(images).to(self.device), target, low)
+        return Batch(images, target, low)
 
 
 def augment(low: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
