@@ -50,7 +50,7 @@ class LatentDiT:
             device=device,
         )
         model = seeded(lambda: build_dit(params, stage, examples.image_size), "dit", stage, seed).to(device)
-        examples.condition_on(model.image_encoder)
+        drawn = examples.condition_on(model.image_encoder)
         frozen = frozen_identity(model.image_encoder, out / "resume")
         diffusion, drop = Diffusion(TIMES, device=device), params["mar"]["condition_drop"]
 
@@ -73,7 +73,7 @@ class LatentDiT:
         used = {section: params[section] for section in ("dit", "mar", "latent", "image_encoder")}
         header = {"params": used, "stage": stage, "image_size": examples.image_size} | frozen
         save_tensors(out / "weights.safetensors", model.state_dict(), {"dit": json.dumps(header)})
-        write_json(out / "measured.json", {"dtype": training["precision"]} | frozen)
+        write_json(out / "measured.json", {"dtype": training["precision"]} | frozen | drawn)
 
     def load(self, stages: Mapping[str, Path], device: str) -> DiTGenerator:
         """The generator of the stages there are."""

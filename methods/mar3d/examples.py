@@ -59,9 +59,15 @@ class Examples:
         """Pixels a side of the condition images."""
         return self.split.image_size
 
-    def condition_on(self, encoder: nn.Module) -> None:
-        """Draw what a frozen encoder makes of the images, where that is cached, in the place of the images."""
+    def condition_on(self, encoder: nn.Module) -> dict[str, str]:
+        """Draw what a frozen encoder makes of the images, where that is cached, in the place of the images.
+
+        Returns which of the two it is, for the record; nothing for an encoder that is trained.
+        """
         self.features = cached_features(encoder, self.split, self.device)
+        if not hasattr(encoder, "features"):
+            return {}
+        return {"image_features": "cached" if self.features else "computed as drawn"}
 
     def draw(self, generator: torch.Generator) -> Batch:
         """A batch of the generator's."""

@@ -171,7 +171,7 @@ def fit_mar(
     )
     name = stage.removeprefix("mar_")
     model = seeded(lambda: build_mar(params, name, examples.image_size), "mar", name, seed).to(device)
-    examples.condition_on(model.image_encoder)
+    drawn = examples.condition_on(model.image_encoder)
     frozen = frozen_identity(model.image_encoder, out / "resume")
     diffusion = Diffusion(model.noise_steps, device=device)
 
@@ -199,7 +199,7 @@ def fit_mar(
     # One entry of metadata: safetensors writes several in an order that changes from run to run.
     header = {"params": used, "image_size": examples.image_size} | frozen
     save_tensors(out / "weights.safetensors", model.state_dict(), {"mar": json.dumps(header)})
-    write_json(out / "measured.json", {"dtype": training["precision"]} | frozen)
+    write_json(out / "measured.json", {"dtype": training["precision"]} | frozen | drawn)
 
 
 # ---------------------------------------------------------------- generation

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import math
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path, rows: int, tokens: int, width: int) -> None:
         self.folder, self.rows, self.tokens, self.width = folder, rows, tokens, width
-        self._open: dict[int, Any] = {}
+        self._open: dict[int, np.memmap] = {}
 
     def path(self, number: int) -> Path:
         """The file of rows `ROWS * number` and on."""
@@ -82,17 +82,20 @@ class FeatureCache:
         """Features (b, tokens, width) float16 of rows."""
         return np.stack([self._file(row // ROWS)[row % ROWS] for row in rows])
 
-    def _file(self, number: int) -> Any:
+    def _file(self, number: int) -> np.memmap:
         if number not in self._open:
             path = self.path(number)
             try:
-                stored = safe_open(path, framework="np").get_slice("features")
+                with safe_open(path, framework="np") as file:
+                    shape = file.get_slice("features").get_shape()
             except (SafetensorError, OSError) as error:
                 raise UserError(f"{path} cannot be read ({error}): delete it, and it is made again") from error
             expected = [min(ROWS, self.rows - number * ROWS), self.tokens, self.width]
-            if stored.get_shape() != expected:
-                raise UserError(f"{path} holds {stored.get_shape()}, not {expected}: delete it, and it is made again")
-            self._open[number] = stored
+            if shape != expected:
+                raise UserError(f"{path} holds {shape}, not {expected}: delete it, and it is made again")
+            # Rows are read past safetensors, whose slices take five times as long. The one tensor ends the file.
+            start = path.stat().st_size - 2 * math.prod(expected)
+            self._open[number] = np.memmap(path, np.float16, "r", start, tuple(expected))
         return self._open[number]
 
 

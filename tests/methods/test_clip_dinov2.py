@@ -47,7 +47,7 @@ def build(image_encoder: dict, **changes) -> nn.Module:
 @pytest.mark.parametrize("kind", ["clip", "dino"])
 @pytest.mark.parametrize("size", [40, 28, 224, 300])
 def test_preprocessing_is_transformers_own(kind, size):
-    """To 4 levels of 255: PIL rounds to 8 bits when it composes and after each pass of the resize; nothing does here."""
+    """To 4 levels of 255: PIL rounds to 8 bits after compositing and each pass of the resize; nothing here does."""
     from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
