@@ -34,6 +34,7 @@ wildcard_constraints:
 localrules:
     describe,
     everything,
+    weights,
 
 
 rule all:

@@ -10,10 +10,12 @@
     python -m methods step --method mar3d/full --stage mar_lr --scale paper --batch 8 --gpu h100
     python -m methods preview --prepared runs/procedural/cpu/prepared-… --out sheet.png \\
         --generated runs/procedural/cpu/generated/mar3d/full/seed0
+    python -m methods weights --scale paper
 
 `fit --processes 2`, or torchrun --nproc-per-node 2 -m methods fit …, trains on two devices: docs/training.md.
 `fit` and `generate` resume where they were killed. `list` and `show` read YAML only. `plan` foresees what a run takes,
 `step` measures one.
+`weights` finds or fetches the pretrained models of a scale.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import sys
 from pathlib import Path
 
 from core.errors import UserError, run_cli
+from core.files import write_json
 from methods.budget import command as budget_command
 from methods.registry import SCALES, generated_folder, load_methods, resolve
 from methods.training import processes
@@ -36,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m methods", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="command", required=True, metavar="list|show|plan|step|fit|generate|preview")
+    commands = main.add_subparsers(
+        dest="command", required=True, metavar="list|show|plan|step|fit|generate|preview|weights"
+    )
     commands.add_parser("list", help="what methods there are")
     show = commands.add_parser("show", help="the resolved params and stage keys of a method")
     show.add_argument("method")
@@ -49,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
     preview.add_argument("--out", type=Path, required=True, help="PNG to write")
     preview.add_argument("--objects", type=int, default=12)
     preview.add_argument("--size", type=int, default=128, help="pixels of a tile")
+    weights = commands.add_parser("weights", help="find or fetch the pretrained models that a scale needs")
+    weights.add_argument("--scale", required=True, help=", ".join(SCALES))
+    weights.add_argument("--to", type=Path, metavar="FOLDER", help="put copies here, for a machine without network")
+    weights.add_argument("--out", type=Path, help="JSON to write: where each model is, and the hash of its weights")
     for name, text in (("fit", "train one stage"), ("generate", "make one mesh for every evaluation view")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--method", required=True)
@@ -95,6 +104,27 @@ def show_method(name: str, variant: str | None, scale: str) -> None:
         print(f"  {stage.name}: {stage.folder_name}{needs}, reads {', '.join(stage.params) or 'nothing'}")
 
 
+def find_weights(scale: str, to: Path | None, out: Path | None) -> None:
+    """Print, and record in `out`, where the pretrained models of a scale are; or put copies into `to`."""
+    from methods.layers.pretrained import ENVIRONMENT, download, require, wanted, weights_hash
+
+    plans = [resolve(m.name, variant, scale) for m in load_methods().values() for variant in m.variants]
+    models = list(dict.fromkeys(model for plan in plans for model in wanted(plan.params)))
+    if to is not None:
+        download(models, to)
+        return print(f"set {ENVIRONMENT}={to.resolve()}")
+    found = {model.model: folder for model, folder in require(models).items()}
+    for name, folder in found.items():
+        print(f"{name}: {folder}")
+    if not found:
+        print(f"scale {scale} needs no pretrained model")
+    if out is not None:
+        write_json(
+            out, {name: {"folder": str(folder), "sha256": weights_hash(folder)} for name, folder in found.items()}
+        )
+    return None
+
+
 def set_threads(threads: int | None) -> int:
     """Fix the CPU threads of everything in this process before anything heavy is imported; returns their number."""
     text = os.environ.get("OMP_NUM_THREADS", "") if threads is None else str(threads)
@@ -127,6 +157,8 @@ def main() -> None:
     if args.command in budget_command.COMMANDS:
         set_threads(None)
         return budget_command.COMMANDS[args.command](args)
+    if args.command == "weights":
+        return find_weights(args.scale, args.to, args.out)
     if args.command == "preview":
         from methods.preview import contact_sheet
 

@@ -2,8 +2,23 @@
 # Snakemake keeps it when a job dies. A method that raises leaves a record with status failed, which the table shows.
 
 
+rule weights:  # where the network is: a fit on a cluster may have none
+    output:
+        f"{dag.root}/weights.json",
+    log:
+        f"{dag.logs}/weights.log",
+    params:
+        scale=dag.scale,
+    priority: 100
+    message:
+        "find the pretrained models of scale {params.scale}"
+    shell:
+        "python -m methods weights --scale {params.scale} --out {output} 2>&1 | tee {log}"
+
+
 rule fit:
     input:
+        weights=ancient(dag.weights_of_fit),
         data=f"{dag.prepared}/manifest.json",
         shards=ancient(dag.shards),
         upstream=dag.upstream,
@@ -29,6 +44,7 @@ rule fit:
 
 rule generate:
     input:
+        weights=ancient(dag.weights_of_generate),
         data=f"{dag.prepared}/manifest.json",
         shards=ancient(dag.test_shards),
         stages=dag.stages_of,

@@ -26,6 +26,7 @@ from data.sources import DOWNLOADED, SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
 from methods import registry
 from methods.external import folder as external
+from methods.layers.pretrained import wanted
 from pipeline.artefacts import ARTEFACTS
 
 RUNS = "runs"
@@ -222,6 +223,17 @@ class Dag:
         if plan.method.kind != registry.EXTERNAL:
             return []
         return [str(path) for path in external.mesh_files(external.root_of(plan.params, self.dataset))]
+
+    def _weights(self, plan: registry.Plan) -> list[str]:
+        return [f"{self.root}/weights.json"] if wanted(plan.params) else []
+
+    def weights_of_fit(self, wildcards: Any) -> list[str]:
+        """The record that its pretrained models are there, for every stage of a method: none starts in vain."""
+        return self._weights(self._owners_plan(self.stages[wildcards.stage]))
+
+    def weights_of_generate(self, wildcards: Any) -> list[str]:
+        """The same for a generation."""
+        return self._weights(registry.resolve(wildcards.method, wildcards.variant, self.scale))
 
     # ------------------------------------------------------------ evaluation and reports
 

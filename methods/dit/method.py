@@ -19,6 +19,7 @@ from methods.dit import budget
 from methods.dit.dit import TIMES, DiT, build_dit
 from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import sample
+from methods.layers.clip_dinov2 import check_identity, frozen_identity
 from methods.layers.diffusion import Diffusion
 from methods.mar3d.examples import Batch, Examples
 from methods.mar3d.method import LatentGenerator, noised
@@ -53,6 +54,8 @@ class LatentDiT:
             hardware=params["hardware"],
         )
         model = seeded(lambda: build_dit(params, stage, examples.image_size), "dit", stage, seed).to(device)
+        drawn = examples.condition_on(model.image_encoder)
+        frozen = frozen_identity(model.image_encoder, out / "resume")
         diffusion = Diffusion(TIMES, device=device, prediction=model.prediction)
         drop = params["mar"]["condition_drop"]
 
@@ -77,9 +80,9 @@ class LatentDiT:
         if not processes.first():
             return
         used = {section: params[section] for section in ("dit", "mar", "latent", "image_encoder")}
-        header = {"params": used, "stage": stage, "image_size": examples.image_size}
+        header = {"params": used, "stage": stage, "image_size": examples.image_size} | frozen
         save_tensors(out / "weights.safetensors", model.state_dict(), {"dit": json.dumps(header)})
-        write_json(out / "measured.json", {"dtype": training["precision"]})
+        write_json(out / "measured.json", {"dtype": training["precision"]} | frozen | drawn)
 
     def load(self, stages: Mapping[str, Path], device: str) -> DiTGenerator:
         """The generator of the stages there are."""
@@ -109,6 +112,7 @@ def load_dit(stage: Path, device: torch.device) -> DiT:
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["dit"])
     model = build_dit(header["params"], header["stage"], header["image_size"]).to(device)
+    check_identity(model.image_encoder, header.get("image_encoder"), path)
     model.load_state_dict(load_file(path, device=str(device)))
     return model.eval().requires_grad_(False)
 

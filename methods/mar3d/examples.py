@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.store import Split
 from methods.contract import PreparedData
 from methods.mar3d.latents import FILE as LATENTS
 from methods.mar3d.latents import LatentPool
 from methods.training.draws import WHOLE, Share
+from methods.training.features import CachedFeatures, cached_features
 from methods.training.pool import draw_views
 from methods.training.streaming import Images, surfaces_of
 
 
 class Batch(NamedTuple):
-    """images: (b, h, w, 4) uint8. latents: (b, tokens, channels), standardised. low: noised LR tokens, or None."""
+    """images: (b, h, w, 4) uint8, or what `condition_on` draws. latents: (b, tokens, channels), standardised.
+
+    low: noised LR tokens, or None.
+    """
 
     images: Tensor
     latents: Tensor
@@ -54,11 +58,22 @@ class Examples:
         self.latents = LatentPool(vae, pool, device, precision, room)
         self.images = Images(self.split, device, memory_gb=room)
         self.rotated_share, self.augmentation = rotated_share, augmentation
+        self.features: CachedFeatures | None = None
 
     @property
     def image_size(self) -> int:
         """Pixels a side of the condition images."""
         return self.split.image_size
+
+    def condition_on(self, encoder: nn.Module) -> dict[str, str]:
+        """Draw what a frozen encoder makes of the images, where that is cached, in the place of the images.
+
+        Returns which of the two it is, for the record; nothing for an encoder that is trained.
+        """
+        self.features = cached_features(encoder, self.split, self.device)
+        if not hasattr(encoder, "features"):
+            return {}
+        return {"image_features": "cached" if self.features else "computed as drawn"}
 
     def draw(self, generator: torch.Generator, share: Share = WHOLE) -> Batch:
         """The share's rows of a batch of the generator's."""
@@ -74,7 +89,8 @@ class Examples:
             low = self.latents.draw("lr", objects, views, generator, share)
             low = augment(low, t, share.normal(low.shape, generator, self.device))
         target = self.latents.draw(self.bank, objects, views, generator, share)
-        return Batch(self.images.rows(objects, views), target, low)
+        images = self.images.rows(objects, views) if self.features is None else self.features.read(objects, views)
+        return Batch(images, target, low)
 
 
 def augment(low: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:

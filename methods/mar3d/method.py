@@ -17,6 +17,7 @@ from torch import Tensor
 from core.files import write_json
 from data.store import Split
 from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
+from methods.layers.clip_dinov2 import check_identity, frozen_identity
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate, surface
 from methods.mar3d import budget
@@ -200,6 +201,8 @@ def fit_mar(
     )
     name = stage.removeprefix("mar_")
     model = seeded(lambda: build_mar(params, name, examples.image_size), "mar", name, seed).to(device)
+    drawn = examples.condition_on(model.image_encoder)
+    frozen = frozen_identity(model.image_encoder, out / "resume")
     diffusion = Diffusion(model.noise_steps, device=device, prediction=model.prediction)
 
     def loss(batch: Batch, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
@@ -229,9 +232,9 @@ def fit_mar(
         return
     used = {"mar": mar, "latent": params["latent"], "image_encoder": params["image_encoder"]}
     # One entry of metadata: safetensors writes several in an order that changes from run to run.
-    header = {"params": used, "image_size": examples.image_size}
+    header = {"params": used, "image_size": examples.image_size} | frozen
     save_tensors(out / "weights.safetensors", model.state_dict(), {"mar": json.dumps(header)})
-    write_json(out / "measured.json", {"dtype": training["precision"]})
+    write_json(out / "measured.json", {"dtype": training["precision"]} | frozen | drawn)
 
 
 # ---------------------------------------------------------------- generation
@@ -243,6 +246,7 @@ def load_mar(stage: Path, name: str, device: torch.device) -> MaskedAutoregressi
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["mar"])
     model = build_mar(header["params"], name, header["image_size"]).to(device)
+    check_identity(model.image_encoder, header.get("image_encoder"), path)
     model.load_state_dict(load_file(path, device=str(device)))
     return model.eval().requires_grad_(False)
 
