@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core.files import write_json
-from data.store import Split
+from data.store import Sample, Split
 from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate, surface
@@ -351,21 +351,15 @@ def decode_meshes(
 
 @torch.no_grad()
 def reconstruct(
-    stage: Path,
-    points: np.ndarray,
-    normals: np.ndarray,
-    *,
-    bank: str = "hr",
-    cells: int = 64,
-    precision: str = "bf16",
-    device: str = "auto",
+    vae: PyramidVAE, samples: Sequence[Sample], *, bank: str, precision: str, extraction: Mapping[str, Any]
 ) -> list[Mesh | Failure]:
-    """Encode and decode shapes with a fitted VAE: the ceiling of every generator on its latents.
+    """One mesh a sample: its prepared surface points encoded and decoded again, in the view frame.
 
-    points, normals: (b, n, 3) float32 in the view frame, n as prepared. The posterior mean is decoded.
+    The posterior's mean is decoded, so there is no randomness: the ceiling of every generator on the VAE's latents.
     """
-    place = device_of(device)
-    vae, _ = load_vae(stage, place)
-    with autocast(place, precision):
-        latents = vae.encode(*(torch.from_numpy(a).to(place) for a in (points, normals)), bank).mean
-    return decode_meshes(vae, latents, {"cells": cells, "chunk": 65536}, precision)
+    device = next(vae.parameters()).device
+    surfaces = (sample.surface() for sample in samples)
+    points, normals = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*surfaces, strict=True))
+    with autocast(device, precision):
+        latents = vae.encode(points, normals, bank).mean
+    return decode_meshes(vae, latents, extraction, precision)
