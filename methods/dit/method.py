@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.files import write_json
@@ -23,9 +20,9 @@ from methods.layers.diffusion import Diffusion
 from methods.mar3d.examples import Batch, Examples
 from methods.mar3d.method import LatentGenerator, noised
 from methods.training import processes
-from methods.training.checkpoint import save_tensors
 from methods.training.draws import Share
 from methods.training.loop import device_of, seeded, train
+from methods.training.weights import frozen, load_weights, save_weights
 
 MAR = {"dit_lr": "mar_lr", "dit_hr": "mar_hr", "dit_hr_direct": "mar_hr_direct", "flow": "mar_lr"}
 """MAR-3D's stage of the same design, whose data, batch and steps are a stage's own."""
@@ -77,8 +74,7 @@ class LatentDiT:
         if not processes.first():
             return
         used = {section: params[section] for section in ("dit", "mar", "latent", "image_encoder")}
-        header = {"params": used, "stage": stage, "image_size": examples.image_size}
-        save_tensors(out / "weights.safetensors", model.state_dict(), {"dit": json.dumps(header)})
+        save_weights(out, model.state_dict(), {"params": used, "stage": stage, "image_size": examples.image_size})
         write_json(out / "measured.json", {"dtype": training["precision"]})
 
     def load(self, stages: Mapping[str, Path], device: str) -> DiTGenerator:
@@ -105,12 +101,8 @@ def training_of(params: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 def load_dit(stage: Path, device: torch.device) -> DiT:
     """A fitted DiT."""
-    path = stage / "weights.safetensors"
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["dit"])
-    model = build_dit(header["params"], header["stage"], header["image_size"]).to(device)
-    model.load_state_dict(load_file(path, device=str(device)))
-    return model.eval().requires_grad_(False)
+    header, tensors = load_weights(stage, device)
+    return frozen(build_dit(header["params"], header["stage"], header["image_size"]), tensors, device)
 
 
 class DiTGenerator(LatentGenerator):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.files import write_json
@@ -33,6 +31,7 @@ from methods.training.flops import counted
 from methods.training.loop import autocast, device_of, seeded, train
 from methods.training.pool import Surfaced, Surfaces, draw_views
 from methods.training.streaming import surfaces_of
+from methods.training.weights import frozen, load_weights, save_weights
 
 BANK = {"mar_lr": "lr", "mar_hr": "hr", "mar_hr_direct": "hr"}
 """Of the VAE's queries, whose tokens a stage generates."""
@@ -88,7 +87,7 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
     if latent["cache"]:
         save_tensors(out / LATENTS, posteriors)
     scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
-    save_vae(out / "weights.safetensors", model, scaling, {"vae": vae, "latent": latent})
+    save_vae(out, model, scaling, {"vae": vae, "latent": latent})
     noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
     write_json(out / "measured.json", {"dtype": precision, "val_viou": viou, "posterior_noise": noise})
 
@@ -228,9 +227,7 @@ def fit_mar(
     if not processes.first():
         return
     used = {"mar": mar, "latent": params["latent"], "image_encoder": params["image_encoder"]}
-    # One entry of metadata: safetensors writes several in an order that changes from run to run.
-    header = {"params": used, "image_size": examples.image_size}
-    save_tensors(out / "weights.safetensors", model.state_dict(), {"mar": json.dumps(header)})
+    save_weights(out, model.state_dict(), {"params": used, "image_size": examples.image_size})
     write_json(out / "measured.json", {"dtype": training["precision"]})
 
 
@@ -239,24 +236,20 @@ def fit_mar(
 
 def load_mar(stage: Path, name: str, device: torch.device) -> MaskedAutoregressive:
     """A fitted MAR by its name for `build_mar`: `lr`, `hr` or `hr_direct`."""
-    path = stage / "weights.safetensors"
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["mar"])
-    model = build_mar(header["params"], name, header["image_size"]).to(device)
-    model.load_state_dict(load_file(path, device=str(device)))
-    return model.eval().requires_grad_(False)
+    header, tensors = load_weights(stage, device)
+    return frozen(build_mar(header["params"], name, header["image_size"]), tensors, device)
 
 
-class LatentGenerator:
+class LatentGenerator(ABC):
     """What decodes the VAE's latents; a subclass says how they are sampled. Follows `methods.contract.Generator`."""
 
     def __init__(self, params: Mapping[str, Any], vae: Path, device: torch.device) -> None:
         self.params, self.device = params, device
         self.vae, self.scaling = load_vae(vae, device)
 
+    @abstractmethod
     def sample(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
         """The bank, and standardised latents (b, tokens, channels), for images (b, h, w, 4) uint8."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def generate(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.files import write_json
-from data.store import Split
+from data.store import Sample, Split
 from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
 from methods.mar3d import budget
 from methods.mar3d.latents import load_vae, save_vae
@@ -35,7 +35,7 @@ class VaeStudy:
         model = train_vae(params, split, pool, shares, out=out, seed=seed, device=device)
         if not processes.first():
             return
-        save_vae(out / "weights.safetensors", model, {}, {"vae": vae, "latent": latent})
+        save_vae(out, model, {}, {"vae": vae, "latent": latent})
         precision, val = vae["training"]["precision"], Split(data.folder, "val")
         viou = {bank: reconstruction_viou(model, val, bank, device, precision) for bank in shares}
         write_json(out / "measured.json", {"dtype": precision, "val_viou": viou})
@@ -69,10 +69,8 @@ class VaeStudy:
         images: np.ndarray,
         *,
         rngs: Sequence[np.random.Generator],
-        ground_truth: Sequence[Any] | None = None,
+        ground_truth: Sequence[Sample],
     ) -> list[Mesh | Failure]:
         """Reconstructions of the prepared surface points, in the view frame."""
-        if ground_truth is None:
-            raise ValueError("the ground truth was not handed over; config.yaml must say reads_ground_truth: true")
         precision, extraction = self.params["vae"]["training"]["precision"], self.params["extraction"]
         return reconstruct(self.vae, ground_truth, bank=self.bank, precision=precision, extraction=extraction)

@@ -25,7 +25,7 @@ def stage(tmp_path):
     torch.manual_seed(0)
     vae = build_vae(params["vae"], latent)
     scaling = {f"{bank}.{k}": torch.ones(latent["channels"]) for bank in BANKS for k in ("mean", "std")}
-    save_vae(tmp_path / "weights.safetensors", vae, scaling, {"vae": params["vae"], "latent": latent})
+    save_vae(tmp_path, vae, scaling, {"vae": params["vae"], "latent": latent})
     return tmp_path
 
 
