@@ -7,6 +7,7 @@ The evaluation views are cut into batches that never change; a finished batch le
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import sys
@@ -131,10 +132,11 @@ def run_batch(
 
     def attempt(part: Sequence[Sample]) -> list[Mesh | Failure]:
         with failures_of("generating"):
+            truth = _truth(generator, part, plan)
             results = generator.generate(
                 np.stack([sample.image() for sample in part]),
                 rngs=[numpy_rng(*names, sample.object, sample.view_index, "generate") for sample in part],
-                ground_truth=list(part) if plan.method.reads_ground_truth else None,
+                ground_truth=truth,
             )
             if len(results) != len(part):
                 raise ValueError(f"{len(results)} results for {len(part)} images")
@@ -146,6 +148,19 @@ def run_batch(
         if len(samples) == 1:
             return [Failure(str(error))]
         return [result for sample in samples for result in run_batch(generator, [sample], names, plan)]
+
+
+def _truth(generator: Generator, samples: Sequence[Sample], plan: Plan) -> list[Sample] | None:
+    """What a method is handed of the ground truth: the samples if its config declares that it reads it, else None.
+
+    Raises ValueError for one that cannot do without and does not declare it.
+    """
+    if plan.method.reads_ground_truth:
+        return list(samples)
+    parameter = inspect.signature(generator.generate).parameters.get("ground_truth")
+    if parameter is not None and parameter.default is inspect.Parameter.empty:
+        raise ValueError("the method needs the ground truth; its config.yaml must say reads_ground_truth: true")
+    return None
 
 
 def _flops(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data.store import Sample
 from methods.contract import Failure, Mesh, PreparedData, Sizes
 from methods.mar3d import budget
 from methods.mar3d.latents import load_vae
@@ -40,10 +41,8 @@ class VaeCeiling:
         images: np.ndarray,
         *,
         rngs: Sequence[np.random.Generator],
-        ground_truth: Sequence[Any] | None = None,
+        ground_truth: Sequence[Sample],
     ) -> list[Mesh | Failure]:
         """Reconstructions of the prepared surface points, in the view frame."""
-        if ground_truth is None:
-            raise ValueError("the ground truth was not handed over; config.yaml must say reads_ground_truth: true")
         wanted, extraction = self.params["reconstruction"], self.params["extraction"]
         return reconstruct(self.vae, ground_truth, **wanted, extraction=extraction)

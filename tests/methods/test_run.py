@@ -145,6 +145,14 @@ def test_one_bad_object_is_one_failed_row(data, tmp_path, monkeypatch):
         assert mesh == (tmp_path / "alone" / again[name]["mesh"]).read_bytes()
 
 
+def test_reading_the_ground_truth_undeclared_is_said(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+    use(monkeypatch, generate=lambda self, images, *, rngs, ground_truth: [TRIANGLE for _ in ground_truth])
+    for row in generate(data, tmp_path):
+        assert row["status"] == "failed"
+        assert row["reason"].endswith("its config.yaml must say reads_ground_truth: true")
+
+
 UNSOUND = {
     "empty": (Mesh(np.empty((0, 3)), np.empty((0, 3), np.int32)), "the mesh is empty"),
     "not finite": (Mesh(np.full((3, 3), np.nan), TRIANGLE.faces), "not finite"),
