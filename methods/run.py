@@ -78,9 +78,19 @@ def readable_params(plan: Plan, stage: str) -> dict[str, Any]:
     wanted, queue = dict(plan.stage(stage).params), list(plan.stage(stage).needs)
     while queue:
         needed = plan.stage(queue.pop())
-        wanted.update(needed.params)
+        wanted = united(needed.params, wanted)
         queue.extend(needed.needs)
-    return {key: plan.params[key] for key in plan.params if key in wanted or key == HARDWARE}
+    wanted |= {HARDWARE: plan.params[HARDWARE]} if HARDWARE in plan.params else {}
+    return {key: wanted[key] for key in plan.params if key in wanted}
+
+
+def united(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of both, mapping by mapping; what both have is as in `other`."""
+    result = {**base, **other}
+    for key in base.keys() & other.keys():
+        if isinstance(base[key], Mapping) and isinstance(other[key], Mapping):
+            result[key] = united(base[key], other[key])
+    return result
 
 
 def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed: int, runs: Path, threads: int) -> Path:
