@@ -49,10 +49,12 @@ def generate(
     views: int = 1,
     batch: int | None = None,
     trained_on: str | None = None,
+    killed: str | None = None,
 ) -> Path:
     """Write `out/generate.jsonl` and `out/meshes/` for `views` upright views of each test object.
 
-    trained_on: the dataset whose stages are used, if it is not that of the test objects.
+    trained_on: the dataset whose stages are used, if it is not that of the test objects. killed: the reason why no
+    attempt could end; objects that have no result yet fail with it, and nothing is generated.
     """
     if views < 1 or (batch is not None and batch < 1):
         raise UserError(f"views is {views} and batch is {batch}; both must be at least 1")
@@ -69,6 +71,7 @@ def generate(
     begin = time.monotonic()
     todo = [number for number in range(len(batches)) if not _part(out, number).exists()]
     broken = next((f"stage {name} failed ({r['reason']})" for name, r in records.items() if r["status"] != "ok"), None)
+    broken = broken or (f"generating: {killed}" if killed is not None else None)
     generator, device, lost = None, "cpu", 0
     if broken is None and todo:
         try:
@@ -111,7 +114,7 @@ def generate(
         "objects": len(pairs),
         "failed": failed,
         "flops": flops,
-        "resumes": starts - 1,
+        "resumes": max(0, starts - 1 - (killed is not None)),
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
         **manifest.environment(device, threads),
