@@ -6,6 +6,8 @@ VENV := .venv
 # The environment first on the path, so that the rules' `python` is this one.
 ENVIRONMENT := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONPATH=
 # One --config for both: a second one would replace the first.
+# The same for `python -m pipeline`.
+OPTIONS := $(if $(filter-out cpu,$(SCALE)),--scale $(SCALE)) $(if $(DATASET),--dataset '$(DATASET)')
 SETTINGS := $(if $(filter-out cpu,$(SCALE))$(DATASET),--config scale=$(SCALE)$(if $(DATASET), 'dataset=$(DATASET)'))
 
 .DEFAULT_GOAL := help
@@ -28,7 +30,9 @@ test: $(VENV)/.complete ## all tests
 
 table2: $(VENV)/.complete ## from meshes to reports/table2.csv
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/table2.csv
+	@$(ENVIRONMENT) python -m pipeline verdict $(OPTIONS) reports/table2.csv
 
 all: $(VENV)/.complete ## every table and figure, the claims, and Snakemake's report
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/all
+	@$(ENVIRONMENT) python -m pipeline verdict $(OPTIONS) reports/all
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) --report reports/report.html -- reports/all

@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
         command.add_argument("--runs", type=Path, required=True, help="folder of runs, where stages live")
         command.add_argument("--threads", type=int, help="CPU threads; OMP_NUM_THREADS if not given")
+        command.add_argument("--killed", metavar="REASON", help="record that it was killed each time it was tried")
         if name == "fit":
             command.add_argument("--stage", required=True)
             command.add_argument("--processes", type=int, default=1, help="that train together, each on its own device")
@@ -165,7 +166,7 @@ def main() -> None:
         count = contact_sheet(args.prepared, args.generated, args.out, objects=args.objects, size=args.size)
         return print(f"{args.out}: {count} objects")
     plan = resolve(args.method, args.variant, args.scale)
-    if args.command == "fit" and args.processes > 1 and processes.count() == 1:
+    if args.command == "fit" and args.processes > 1 and processes.count() == 1 and args.killed is None:
         return start_processes(args.processes)
     threads = set_threads(args.threads)
 
@@ -175,7 +176,8 @@ def main() -> None:
     if args.command == "fit":
         from methods.run import fit
 
-        fit(args.method, args.variant, args.stage, data, seed=args.seed, runs=args.runs, threads=threads)
+        options = {"seed": args.seed, "runs": args.runs, "threads": threads, "killed": args.killed}
+        fit(args.method, args.variant, args.stage, data, **options)
         return None
     from methods.generate import generate
 
@@ -191,6 +193,7 @@ def main() -> None:
         views=args.views,
         batch=args.batch,
         trained_on=args.trained_on,
+        killed=args.killed,
     )
     return None
 

@@ -92,8 +92,8 @@ class Generator(Protocol):
 
         images: (b, h, w, 4) uint8, RGBA with straight alpha. rngs: one NumPy generator per image, the only
         source of randomness, so that an object's mesh does not depend on its neighbours in the batch.
-        ground_truth: `data.store.Sample`s, handed only to a control whose config says
-        `reads_ground_truth: true`.
+        ground_truth: `data.store.Sample`s, handed only to a control whose config says `reads_ground_truth: true`;
+        such a control may leave the default out.
         """
         ...
 

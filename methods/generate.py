@@ -7,6 +7,7 @@ The evaluation views are cut into batches that never change; a finished batch le
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import sys
@@ -48,10 +49,12 @@ def generate(
     views: int = 1,
     batch: int | None = None,
     trained_on: str | None = None,
+    killed: str | None = None,
 ) -> Path:
     """Write `out/generate.jsonl` and `out/meshes/` for `views` upright views of each test object.
 
-    trained_on: the dataset whose stages are used, if it is not that of the test objects.
+    trained_on: the dataset whose stages are used, if it is not that of the test objects. killed: the reason why no
+    attempt could end; objects that have no result yet fail with it, and nothing is generated.
     """
     if views < 1 or (batch is not None and batch < 1):
         raise UserError(f"views is {views} and batch is {batch}; both must be at least 1")
@@ -68,6 +71,7 @@ def generate(
     begin = time.monotonic()
     todo = [number for number in range(len(batches)) if not _part(out, number).exists()]
     broken = next((f"stage {name} failed ({r['reason']})" for name, r in records.items() if r["status"] != "ok"), None)
+    broken = broken or (f"generating: {killed}" if killed is not None else None)
     generator, device, lost = None, "cpu", 0
     if broken is None and todo:
         try:
@@ -110,7 +114,7 @@ def generate(
         "objects": len(pairs),
         "failed": failed,
         "flops": flops,
-        "resumes": starts - 1,
+        "resumes": max(0, starts - 1 - (killed is not None)),
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
         **manifest.environment(device, threads),
@@ -131,10 +135,11 @@ def run_batch(
 
     def attempt(part: Sequence[Sample]) -> list[Mesh | Failure]:
         with failures_of("generating"):
+            truth = _truth(generator, part, plan)
             results = generator.generate(
                 np.stack([sample.image() for sample in part]),
                 rngs=[numpy_rng(*names, sample.object, sample.view_index, "generate") for sample in part],
-                ground_truth=list(part) if plan.method.reads_ground_truth else None,
+                ground_truth=truth,
             )
             if len(results) != len(part):
                 raise ValueError(f"{len(results)} results for {len(part)} images")
@@ -146,6 +151,19 @@ def run_batch(
         if len(samples) == 1:
             return [Failure(str(error))]
         return [result for sample in samples for result in run_batch(generator, [sample], names, plan)]
+
+
+def _truth(generator: Generator, samples: Sequence[Sample], plan: Plan) -> list[Sample] | None:
+    """What a method is handed of the ground truth: the samples if its config declares that it reads it, else None.
+
+    Raises ValueError for one that cannot do without and does not declare it.
+    """
+    if plan.method.reads_ground_truth:
+        return list(samples)
+    parameter = inspect.signature(generator.generate).parameters.get("ground_truth")
+    if parameter is not None and parameter.default is inspect.Parameter.empty:
+        raise ValueError("the method needs the ground truth; its config.yaml must say reads_ground_truth: true")
+    return None
 
 
 def _flops(

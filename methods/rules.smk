@@ -1,5 +1,5 @@
 # Prepared shards -> trained stages -> meshes. Both commands resume from `resume/` beside their output, which is not declared, so that
-# Snakemake keeps it when a job dies. A method that raises leaves a record with status failed, which the table shows.
+# Snakemake keeps it when a job dies. A method that raises, or is killed at each attempt, leaves a record with status failed, which the table shows.
 
 
 rule weights:  # where the network is: a fit on a cluster may have none
@@ -34,12 +34,13 @@ rule fit:
         gpu=dag.gpus,
         mem_mb=needs.memory("fit", dag.scale),
         runtime=needs.minutes("fit", dag.scale),
-    retries: 1
+        attempt=needs.attempt,
+    retries: needs.ATTEMPTS - 1
     priority: dag.fit_priority
     message:
         "fit {wildcards.stage}, seed {wildcards.seed}"
     shell:
-        "python -m pipeline alone --gpus {resources.gpu} {log}.lock python -m methods fit {params.run} --seed {wildcards.seed} --threads {threads} --processes {resources.gpu} 2>&1 | tee -a {log}"
+        "python -m pipeline alone --gpus {resources.gpu} --attempt {resources.attempt} {log}.lock python -m methods fit {params.run} --seed {wildcards.seed} --threads {threads} --processes {resources.gpu} 2>&1 | tee -a {log}"
 
 
 rule generate:
@@ -62,9 +63,10 @@ rule generate:
         gpu=dag.gpus,
         mem_mb=needs.memory("generate", dag.scale),
         runtime=needs.minutes("generate", dag.scale),
-    retries: 1
+        attempt=needs.attempt,
+    retries: needs.ATTEMPTS - 1
     priority: 5
     message:
         "generate {wildcards.method}/{wildcards.variant}, seed {wildcards.seed}"
     shell:
-        "python -m pipeline alone --gpus {resources.gpu} {log}.lock python -m methods generate {params.run} --seed {wildcards.seed} --threads {threads} 2>&1 | tee -a {log}"
+        "python -m pipeline alone --gpus {resources.gpu} --attempt {resources.attempt} {log}.lock python -m methods generate {params.run} --seed {wildcards.seed} --threads {threads} 2>&1 | tee -a {log}"

@@ -78,13 +78,37 @@ def readable_params(plan: Plan, stage: str) -> dict[str, Any]:
     wanted, queue = dict(plan.stage(stage).params), list(plan.stage(stage).needs)
     while queue:
         needed = plan.stage(queue.pop())
-        wanted.update(needed.params)
+        wanted = united(needed.params, wanted)
         queue.extend(needed.needs)
-    return {key: plan.params[key] for key in plan.params if key in wanted or key == HARDWARE}
+    wanted |= {HARDWARE: plan.params[HARDWARE]} if HARDWARE in plan.params else {}
+    return {key: wanted[key] for key in plan.params if key in wanted}
 
 
-def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed: int, runs: Path, threads: int) -> Path:
-    """Fit one stage, or resume it, and write its manifest last; returns the stage's folder."""
+def united(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of both, mapping by mapping; what both have is as in `other`."""
+    result = {**base, **other}
+    for key in base.keys() & other.keys():
+        if isinstance(base[key], Mapping) and isinstance(other[key], Mapping):
+            result[key] = united(base[key], other[key])
+    return result
+
+
+def fit(
+    method: str,
+    variant: str,
+    stage_name: str,
+    data: PreparedData,
+    *,
+    seed: int,
+    runs: Path,
+    threads: int,
+    killed: str | None = None,
+) -> Path:
+    """Fit one stage, or resume it, and write its manifest last; returns the stage's folder.
+
+    killed: the reason why no attempt could end; it is recorded as the failure, and nothing is fitted. What was saved
+    stays: without the manifest, the same fit would go on from there.
+    """
     stage = resolve(method, variant, data.scale).stage(stage_name)
     plan = resolve(stage.owner, fitting_variant(stage, data.scale), data.scale)  # a borrowed stage is its owner's work
     out = stage_folder(runs, data.dataset, data.scale, stage, seed)
@@ -102,6 +126,8 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         return out
     begin, failure = time.monotonic(), None
     try:
+        if killed is not None:
+            raise MethodError(f"fitting {stage.name}: {killed}")
         for need, record in upstream_manifests.items():
             if record["status"] != "ok":
                 raise MethodError(f"stage {need} failed ({record['reason']})")
@@ -134,7 +160,7 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         "params": stage.params,
         "upstream": {need: folder.parent.name for need, folder in upstream.items()},
         "identity": identity,
-        "resumes": starts - 1,
+        "resumes": max(0, starts - 1 - (killed is not None)),
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
         **manifest.environment(manifest.pick_device(), threads),

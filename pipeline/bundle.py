@@ -5,6 +5,7 @@
     benchmark/bundle.yaml    the configuration: snakemake --configfile bundle.yaml …
     benchmark/runs/…         prepared shards, and finished stages if asked for
     benchmark/meshes/        the list of objects (not the meshes), where the dataset is a folder
+    benchmark/lists/         the same, where it is downloaded
     benchmark/wheels/        packages
 
 Raw meshes stay at home: the shards hold all that is trained on and scored against. `pipeline/results.py` is the way
@@ -13,7 +14,6 @@ back.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -31,6 +31,7 @@ from core.errors import UserError
 from core.files import atomic_path, read_json
 from core.identity import ROOT
 from pipeline.dag import Dag
+from pipeline.objects import lists_of
 
 TOP = "benchmark"
 MANIFEST = "bundle.json"
@@ -61,11 +62,10 @@ def pack(
     if wheels is not None:
         parts["wheels"] = _files_below(wheels)
         names |= {path: f"wheels/{path.relative_to(wheels).as_posix()}" for path in parts["wheels"]}
-    texts, config = _objects(dag), {**given, "scale": dag.scale, "dataset": dag.dataset}
-    if texts:
-        entry = {key: value for key, value in dag.source.items() if key != "root"}
-        config["datasets"] = {**config.get("datasets", {}), dag.dataset: {**entry, "root": "meshes"}}
-        config["datasets"][dag.dataset].setdefault("index", "index.csv")
+    texts, entries = lists_of(dag)
+    config = {**given, "scale": dag.scale, "dataset": dag.dataset}
+    if entries:
+        config["datasets"] = {**config.get("datasets", {}), **entries}
     texts[CONFIG] = yaml.safe_dump(config, sort_keys=False).encode()
     record = {"commit": _git("rev-parse", "HEAD").strip(), "dirty": dirty, "dataset": dag.dataset, "scale": dag.scale}
     record["data_hash"] = read_json(prepared / "manifest.json")["data_hash"]
@@ -146,19 +146,6 @@ def _files_below(folder: Path) -> list[Path]:
         raise UserError(f"there is no folder {folder}")
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-
-def _objects(dag: Dag) -> dict[str, bytes]:
-    """The index of a folder of meshes: its own, or one that lists the same objects in the same splits."""
-    if dag.source["source"] != "folder":
-        return {}
-    if dag.source.get("index"):
-        return {f"meshes/{dag.source['index']}": (Path(dag.source["root"]) / dag.source["index"]).read_bytes()}
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(("id", "path", "split", "category"))
-    writer.writerows((spec.object, spec.path, spec.split, spec.category) for spec in dag.objects)
-    return {"meshes/index.csv": text.getvalue().encode()}
 
 
 def _described(text: bytes) -> dict[str, Any]:

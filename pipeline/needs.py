@@ -19,6 +19,15 @@ NEEDS = {
 }
 
 
+ATTEMPTS = 2
+"""How often a fit or a generation is started until its death counts as its result."""
+
+
+def attempt(wildcards: Any, attempt: int) -> int:
+    """Which attempt this is, for `resources:`, the only place where Snakemake says it."""
+    return attempt
+
+
 def memory(rule: str, scale: str) -> Callable[..., int]:
     """`mem_mb` of a rule, for its `resources:`; grows with the attempt."""
     mb, _ = NEEDS[rule][scale]

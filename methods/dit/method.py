@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.files import write_json
@@ -24,9 +21,9 @@ from methods.layers.diffusion import Diffusion
 from methods.mar3d.examples import Batch, Examples
 from methods.mar3d.method import LatentGenerator, noised
 from methods.training import processes
-from methods.training.checkpoint import save_tensors
 from methods.training.draws import Share
 from methods.training.loop import device_of, seeded, train
+from methods.training.weights import frozen, load_weights, save_weights
 
 MAR = {"dit_lr": "mar_lr", "dit_hr": "mar_hr", "dit_hr_direct": "mar_hr_direct", "flow": "mar_lr"}
 """MAR-3D's stage of the same design, whose data, batch and steps are a stage's own."""
@@ -55,7 +52,7 @@ class LatentDiT:
         )
         model = seeded(lambda: build_dit(params, stage, examples.image_size), "dit", stage, seed).to(device)
         drawn = examples.condition_on(model.image_encoder)
-        frozen = frozen_identity(model.image_encoder, out / "resume")
+        behind = frozen_identity(model.image_encoder, out / "resume")
         diffusion = Diffusion(TIMES, device=device, prediction=model.prediction)
         drop = params["mar"]["condition_drop"]
 
@@ -80,9 +77,9 @@ class LatentDiT:
         if not processes.first():
             return
         used = {section: params[section] for section in ("dit", "mar", "latent", "image_encoder")}
-        header = {"params": used, "stage": stage, "image_size": examples.image_size} | frozen
-        save_tensors(out / "weights.safetensors", model.state_dict(), {"dit": json.dumps(header)})
-        write_json(out / "measured.json", {"dtype": training["precision"]} | frozen | drawn)
+        header = {"params": used, "stage": stage, "image_size": examples.image_size}
+        save_weights(out, model.state_dict(), header | behind)
+        write_json(out / "measured.json", {"dtype": training["precision"]} | behind | drawn)
 
     def load(self, stages: Mapping[str, Path], device: str) -> DiTGenerator:
         """The generator of the stages there are."""
@@ -108,13 +105,10 @@ def training_of(params: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 def load_dit(stage: Path, device: torch.device) -> DiT:
     """A fitted DiT."""
-    path = stage / "weights.safetensors"
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["dit"])
-    model = build_dit(header["params"], header["stage"], header["image_size"]).to(device)
-    check_identity(model.image_encoder, header.get("image_encoder"), path)
-    model.load_state_dict(load_file(path, device=str(device)))
-    return model.eval().requires_grad_(False)
+    header, tensors = load_weights(stage, device)
+    model = frozen(build_dit(header["params"], header["stage"], header["image_size"]), tensors, device)
+    check_identity(model.image_encoder, header.get("image_encoder"), stage)
+    return model
 
 
 class DiTGenerator(LatentGenerator):

@@ -181,16 +181,15 @@ def sampling_flops(params: Params, name: str, settings: Params, sizes: Sizes) ->
 
 
 @torch.no_grad()
-def decoding_flops(params: Params, bank: str, extraction: Params | None = None) -> float:
+def decoding_flops(params: Params, bank: str) -> float:
     """FLOPs of decoding one object's latents and evaluating its field where extraction asks, for a sharp ball."""
-    extraction = extraction or params["extraction"]
     with META:
         vae = build_vae(params["vae"], params["latent"]).eval().requires_grad_(False)
     shape = (1, params["latent"]["tokens"][bank], params["latent"]["channels"])
     keys, decoded = counted(lambda: vae.decode(torch.zeros(shape, device=META)))
     asked = 1000
     per_query = counted(lambda: vae.occupancy(keys, torch.zeros((1, asked, 3), device=META)))[1] / asked
-    settings = {key: value for key, value in extraction.items() if key != "chunk"}
+    settings = {key: value for key, value in params["extraction"].items() if key != "chunk"}
     return decoded + per_query * ball_queries(**settings)
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.progress import Progress
 from methods.mar3d.pyramid_vae import BANKS, Posterior, PyramidVAE, build_vae
-from methods.training.checkpoint import save_tensors
 from methods.training.draws import WHOLE, Share
 from methods.training.loop import autocast
 from methods.training.pool import Surfaced
 from methods.training.streaming import Rows
+from methods.training.weights import frozen, load_weights, save_weights
 
 FILE = "latents.safetensors"
 
@@ -105,19 +102,18 @@ class Scaling:
         return latents * self.tensors[f"{bank}.std"] + self.tensors[f"{bank}.mean"]
 
 
-def save_vae(path: Path, vae: PyramidVAE, scaling: Mapping[str, Tensor], params: Mapping[str, Any]) -> None:
-    """Weights, latent statistics and the parameters to rebuild the module, in one file."""
+def save_vae(stage: Path, vae: PyramidVAE, scaling: Mapping[str, Tensor], params: Mapping[str, Any]) -> None:
+    """Write weights, latent statistics and the parameters to rebuild the module into the stage's folder."""
     tensors = {f"vae.{k}": v for k, v in vae.state_dict().items()} | {f"scaling.{k}": v for k, v in scaling.items()}
-    save_tensors(path, tensors, {"params": json.dumps(params)})
+    save_weights(stage, tensors, {"params": params})
 
 
 def load_vae(stage: Path, device: torch.device) -> tuple[PyramidVAE, Scaling]:
     """The frozen VAE of a fitted stage and its latent statistics."""
-    path = stage / "weights.safetensors"
-    with safe_open(path, framework="pt") as file:
-        params = json.loads(file.metadata()["params"])
-    tensors = load_file(path, device=str(device))
-    vae = build_vae(params["vae"], params["latent"]).to(device)
-    vae.load_state_dict({k.removeprefix("vae."): v for k, v in tensors.items() if k.startswith("vae.")})
-    scaling = {k.removeprefix("scaling."): v for k, v in tensors.items() if k.startswith("scaling.")}
-    return vae.eval().requires_grad_(False), Scaling(scaling)
+    header, tensors = load_weights(stage, device)
+    parts: dict[str, dict[str, Tensor]] = {"vae": {}, "scaling": {}}
+    for name, tensor in tensors.items():
+        part, _, key = name.partition(".")
+        parts[part][key] = tensor
+    params = header["params"]
+    return frozen(build_vae(params["vae"], params["latent"]), parts["vae"], device), Scaling(parts["scaling"])

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.files import write_json
-from data.store import Split
+from data.store import Sample, Split
 from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
 from methods.layers.clip_dinov2 import check_identity, frozen_identity
 from methods.layers.diffusion import Diffusion
@@ -34,6 +32,7 @@ from methods.training.flops import counted
 from methods.training.loop import autocast, device_of, seeded, train
 from methods.training.pool import Surfaced, Surfaces, draw_views
 from methods.training.streaming import surfaces_of
+from methods.training.weights import frozen, load_weights, save_weights
 
 BANK = {"mar_lr": "lr", "mar_hr": "hr", "mar_hr_direct": "hr"}
 """Of the VAE's queries, whose tokens a stage generates."""
@@ -89,7 +88,7 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
     if latent["cache"]:
         save_tensors(out / LATENTS, posteriors)
     scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
-    save_vae(out / "weights.safetensors", model, scaling, {"vae": vae, "latent": latent})
+    save_vae(out, model, scaling, {"vae": vae, "latent": latent})
     noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
     write_json(out / "measured.json", {"dtype": precision, "val_viou": viou, "posterior_noise": noise})
 
@@ -202,7 +201,7 @@ def fit_mar(
     name = stage.removeprefix("mar_")
     model = seeded(lambda: build_mar(params, name, examples.image_size), "mar", name, seed).to(device)
     drawn = examples.condition_on(model.image_encoder)
-    frozen = frozen_identity(model.image_encoder, out / "resume")
+    behind = frozen_identity(model.image_encoder, out / "resume")
     diffusion = Diffusion(model.noise_steps, device=device, prediction=model.prediction)
 
     def loss(batch: Batch, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
@@ -231,10 +230,8 @@ def fit_mar(
     if not processes.first():
         return
     used = {"mar": mar, "latent": params["latent"], "image_encoder": params["image_encoder"]}
-    # One entry of metadata: safetensors writes several in an order that changes from run to run.
-    header = {"params": used, "image_size": examples.image_size} | frozen
-    save_tensors(out / "weights.safetensors", model.state_dict(), {"mar": json.dumps(header)})
-    write_json(out / "measured.json", {"dtype": training["precision"]} | frozen | drawn)
+    save_weights(out, model.state_dict(), {"params": used, "image_size": examples.image_size} | behind)
+    write_json(out / "measured.json", {"dtype": training["precision"]} | behind | drawn)
 
 
 # ---------------------------------------------------------------- generation
@@ -242,25 +239,22 @@ def fit_mar(
 
 def load_mar(stage: Path, name: str, device: torch.device) -> MaskedAutoregressive:
     """A fitted MAR by its name for `build_mar`: `lr`, `hr` or `hr_direct`."""
-    path = stage / "weights.safetensors"
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["mar"])
-    model = build_mar(header["params"], name, header["image_size"]).to(device)
-    check_identity(model.image_encoder, header.get("image_encoder"), path)
-    model.load_state_dict(load_file(path, device=str(device)))
-    return model.eval().requires_grad_(False)
+    header, tensors = load_weights(stage, device)
+    model = frozen(build_mar(header["params"], name, header["image_size"]), tensors, device)
+    check_identity(model.image_encoder, header.get("image_encoder"), stage)
+    return model
 
 
-class LatentGenerator:
+class LatentGenerator(ABC):
     """What decodes the VAE's latents; a subclass says how they are sampled. Follows `methods.contract.Generator`."""
 
     def __init__(self, params: Mapping[str, Any], vae: Path, device: torch.device) -> None:
         self.params, self.device = params, device
         self.vae, self.scaling = load_vae(vae, device)
 
+    @abstractmethod
     def sample(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
         """The bank, and standardised latents (b, tokens, channels), for images (b, h, w, 4) uint8."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def generate(
@@ -355,21 +349,15 @@ def decode_meshes(
 
 @torch.no_grad()
 def reconstruct(
-    stage: Path,
-    points: np.ndarray,
-    normals: np.ndarray,
-    *,
-    bank: str = "hr",
-    cells: int = 64,
-    precision: str = "bf16",
-    device: str = "auto",
+    vae: PyramidVAE, samples: Sequence[Sample], *, bank: str, precision: str, extraction: Mapping[str, Any]
 ) -> list[Mesh | Failure]:
-    """Encode and decode shapes with a fitted VAE: the ceiling of every generator on its latents.
+    """One mesh a sample: its prepared surface points encoded and decoded again, in the view frame.
 
-    points, normals: (b, n, 3) float32 in the view frame, n as prepared. The posterior mean is decoded.
+    The posterior's mean is decoded, so there is no randomness: the ceiling of every generator on the VAE's latents.
     """
-    place = device_of(device)
-    vae, _ = load_vae(stage, place)
-    with autocast(place, precision):
-        latents = vae.encode(*(torch.from_numpy(a).to(place) for a in (points, normals)), bank).mean
-    return decode_meshes(vae, latents, {"cells": cells, "chunk": 65536}, precision)
+    device = next(vae.parameters()).device
+    surfaces = (sample.surface() for sample in samples)
+    points, normals = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*surfaces, strict=True))
+    with autocast(device, precision):
+        latents = vae.encode(points, normals, bank).mean
+    return decode_meshes(vae, latents, extraction, precision)

@@ -102,6 +102,46 @@ def test_a_failing_fit_leaves_its_reason_and_failed_rows(data, tmp_path, monkeyp
     assert rows[0]["mesh"] is None
 
 
+def test_a_killed_fit_keeps_what_it_saved(data, tmp_path, monkeypatch):
+    def interrupted(self, stage, data, *, upstream, out, seed):
+        (out / "resume").mkdir(exist_ok=True)
+        (out / "resume" / "state").touch()
+        raise KeyboardInterrupt
+
+    options = {"seed": 0, "runs": tmp_path, "threads": 1}
+    with monkeypatch.context() as patch:
+        use(patch, fit=interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, tmp_path)
+        out = run.fit("template", "full", "depth", data, killed="killed twice", **options)  # `fit` is not called
+    manifest = read_json(out / "manifest.json")
+    assert (manifest["status"], manifest["reason"]) == ("failed", "fitting depth: killed twice")
+    assert (out / "resume" / "state").exists()
+    (out / "manifest.json").unlink()
+    assert fit(data, tmp_path)["status"] == "ok"
+
+
+def test_a_killed_generation_keeps_what_it_made(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+    original, calls = SilhouetteEllipsoid.generate, []
+
+    def interrupted(self, images, *, rngs, ground_truth=None):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, images, rngs=rngs)
+
+    use(monkeypatch, generate=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate(data, tmp_path)
+    rows = generate(data, tmp_path, killed="killed twice")
+    assert calls == [2, 2]
+    assert [(row["status"], row["reason"]) for row in rows] == [("ok", None)] * 2 + [
+        ("failed", "generating: killed twice")
+    ] * 2
+    assert read_json(tmp_path / "out" / "manifest.json")["status"] == "failed"
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, UserError("mend it")])
 def test_what_is_not_the_methods_fault_is_not_swallowed(data, tmp_path, monkeypatch, error):
     def interrupted(self, *args, **kwargs):
@@ -143,6 +183,14 @@ def test_one_bad_object_is_one_failed_row(data, tmp_path, monkeypatch):
     for name in ("test/ball", "test/cigar", "test/pole"):
         mesh = (tmp_path / "bad" / rows[name]["mesh"]).read_bytes()
         assert mesh == (tmp_path / "alone" / again[name]["mesh"]).read_bytes()
+
+
+def test_reading_the_ground_truth_undeclared_is_said(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+    use(monkeypatch, generate=lambda self, images, *, rngs, ground_truth: [TRIANGLE for _ in ground_truth])
+    for row in generate(data, tmp_path):
+        assert row["status"] == "failed"
+        assert row["reason"].endswith("its config.yaml must say reads_ground_truth: true")
 
 
 UNSOUND = {
