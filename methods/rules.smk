@@ -33,7 +33,7 @@ rule fit:
     resources:
         gpu=dag.gpus,
     retries: 1
-    priority: 10
+    priority: dag.fit_priority
     message:
         "fit {wildcards.stage}, seed {wildcards.seed}"
     shell:

@@ -144,6 +144,12 @@ class Dag:
         variant = registry.fitting_variant(stage, self.scale)
         return _options(self._arguments(stage.owner, variant) | {"stage": stage.name, "runs": RUNS})
 
+    def fit_priority(self, wildcards: Any) -> int:
+        """Higher for more training steps: long trainings first, or one of them is left to run alone at the end."""
+        sections = self.stages[wildcards.stage].params.values()
+        trainings = [s["training"] for s in sections if isinstance(s, Mapping) and "training" in s]
+        return 10 + max((training["steps"] for training in trainings), default=0)
+
     def fit_code(self, wildcards: Any) -> str:
         """Hash of the sources that decide a stage's weights."""
         return source_hash(*registry.method_sources(self.stages[wildcards.stage].owner))

@@ -58,11 +58,12 @@ class DiTBlock(nn.Module):
 class DiT(nn.Module):
     """The denoiser of `tokens` standardised latents, conditioned on an image and `low_tokens` LR tokens (or 0).
 
-    outputs: for each channel; 2 for noise and raw variance, 1 for a velocity. slot_positions: whether each latent
-    place has a learned vector, without which the network cannot tell the places apart.
+    outputs: for each channel; 2 for a prediction and raw variance, 1 for the velocity of a flow. prediction: what the
+    first of two outputs is, see `Diffusion`. slot_positions: whether each latent place has a learned vector, without
+    which the network cannot tell the places apart.
     """
 
-    EDGES = ("image_encoder.embed", "embed_latent", "embed_low", "time.0", "output")
+    EDGES = ("image_encoder.embed.0", "embed_latent", "embed_low", "time.0", "output")
     """Input and output layers, which Muon leaves to AdamW."""
 
     def __init__(
@@ -72,6 +73,7 @@ class DiT(nn.Module):
         channels: int,
         low_tokens: int,
         outputs: int,
+        prediction: str,
         width: int,
         depth: int,
         heads: int,
@@ -83,6 +85,7 @@ class DiT(nn.Module):
     ) -> None:
         super().__init__()
         self.tokens, self.channels, self.low_tokens = tokens, channels, low_tokens
+        self.prediction = prediction
         self.image_encoder = build_image_encoder(image_encoder, image_size)
         self.embed_image = nn.Linear(self.image_encoder.width, width)
         self.null_image = nn.Parameter(torch.randn(1, self.image_encoder.tokens, width) * 0.02)
@@ -141,6 +144,7 @@ def build_dit(params: Mapping[str, Any], name: str, image_size: int) -> DiT:
         channels=params["latent"]["channels"],
         low_tokens=tokens["lr"] if name == "dit_hr" else 0,
         outputs=1 if name == "flow" else 2,
+        prediction=mar["prediction"],
         width=dit["width"],
         depth=dit["depth"],
         heads=dit["heads"],

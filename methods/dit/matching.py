@@ -20,7 +20,7 @@ from core.errors import run_cli
 from methods.dit import sampling as dit_sampling
 from methods.dit.dit import TIMES, build_dit
 from methods.dit.method import MAR
-from methods.dit.objectives import noise_loss, velocity_loss
+from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.layers.diffusion import Diffusion
 from methods.mar3d import sampling as mar_sampling
 from methods.mar3d.examples import Batch
@@ -44,7 +44,7 @@ def networks(params: Params, stage: str, image_size: int) -> tuple[nn.Module, nn
 def training_flops(params: Params, stage: str, image_size: int) -> tuple[float, float]:
     """FLOPs of one training step a sample, of MAR and of the DiT."""
     mar, dit = networks(params, stage, image_size)
-    generator, diffusion = torch.Generator().manual_seed(0), Diffusion(TIMES, device=META)
+    generator, diffusion = torch.Generator().manual_seed(0), Diffusion(TIMES, device=META, prediction=mar.prediction)
 
     def mar_step(ratio: float) -> None:
         value, _ = mar.loss(
@@ -62,7 +62,7 @@ def training_flops(params: Params, stage: str, image_size: int) -> tuple[float, 
         if stage == "flow":
             value, _ = velocity_loss(dit, batch, shift=1.0, drop=0.0, generator=generator)
         else:
-            value, _ = noise_loss(dit, batch, diffusion=diffusion, drop=0.0, generator=generator)
+            value, _ = diffusion_loss(dit, batch, diffusion=diffusion, drop=0.0, generator=generator)
         value.backward()
 
     ratios = sorted(mask_ratio(generator, **params["mar"]["mask"]) for _ in range(1000))

@@ -16,7 +16,7 @@ from torch import Tensor
 from core.files import write_json
 from methods.contract import PreparedData
 from methods.dit.dit import TIMES, DiT, build_dit
-from methods.dit.objectives import noise_loss, velocity_loss
+from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import sample
 from methods.layers.clip_dinov2 import check_identity, frozen_identity
 from methods.layers.diffusion import Diffusion
@@ -52,13 +52,14 @@ class LatentDiT:
         model = seeded(lambda: build_dit(params, stage, examples.image_size), "dit", stage, seed).to(device)
         drawn = examples.condition_on(model.image_encoder)
         frozen = frozen_identity(model.image_encoder, out / "resume")
-        diffusion, drop = Diffusion(TIMES, device=device), params["mar"]["condition_drop"]
+        diffusion = Diffusion(TIMES, device=device, prediction=model.prediction)
+        drop = params["mar"]["condition_drop"]
 
         def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
             batch = examples.draw(generator)
             if stage == "flow":
                 return velocity_loss(model, batch, shift=params["flow"]["shift"], drop=drop, generator=generator)
-            return noise_loss(model, batch, diffusion=diffusion, drop=drop, generator=generator)
+            return diffusion_loss(model, batch, diffusion=diffusion, drop=drop, generator=generator)
 
         train(
             model,

@@ -1,4 +1,4 @@
-"""What a DiT is trained for: to predict the noise (with its variance), or the velocity of a rectified flow."""
+"""What a DiT is trained for: a step of diffusion (with its variance), or the velocity of a rectified flow."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def flat_denoiser(model: DiT, keys: Keys) -> Callable[[Tensor, Tensor], Tensor]:
     """The model as a denoiser of whole sets, for `Diffusion`: (x (b, n * c), t (b,)) -> (b, 2 * n * c)."""
 
     def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        noise, variance = model(x.unflatten(1, (model.tokens, model.channels)), t, keys).chunk(2, -1)
-        return torch.cat([noise.flatten(1), variance.flatten(1)], -1)
+        prediction, variance = model(x.unflatten(1, (model.tokens, model.channels)), t, keys).chunk(2, -1)
+        return torch.cat([prediction.flatten(1), variance.flatten(1)], -1)
 
     return denoiser
 
 
-def noise_loss(
+def diffusion_loss(
     model: DiT, batch: Batch, *, diffusion: Diffusion, drop: float, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of `Diffusion.loss`, one time and one noise a shape; `drop`: share of the images that are left out."""

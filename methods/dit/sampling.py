@@ -75,11 +75,11 @@ def sample(
 
     if params["sampler"] == "euler":
         return euler(lambda x, t: output(x, TIMES * t), draws(1)[0], steps=params["steps"], shift=params["shift"])
-    diffusion = Diffusion(TIMES, params["steps"], device)
+    diffusion = Diffusion(TIMES, params["steps"], device, model.prediction)
 
     def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        noise, variance = output(x.unflatten(1, shape), t).chunk(2, -1)
-        return torch.cat([noise.flatten(1), variance.flatten(1)], -1)
+        prediction, variance = output(x.unflatten(1, shape), t).chunk(2, -1)
+        return torch.cat([prediction.flatten(1), variance.flatten(1)], -1)
 
     noise = draws(diffusion.steps + 1).flatten(2)
     drawn = diffusion.sample(denoiser, noise, sampler=params["sampler"], temperature=params["temperature"])

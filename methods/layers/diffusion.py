@@ -1,8 +1,9 @@
-"""Gaussian diffusion with a cosine schedule, noise prediction and learned-range variance.
+"""Gaussian diffusion with a cosine schedule and learned-range variance.
 
 The convention of MAR's head (Li et al. 2024, section 4.2) and improved DDPM (Nichol and Dhariwal 2021): 1000
-training steps; the network returns noise and an interpolation v between the two extreme log variances; the
-loss is MSE(noise) plus the variational term, in bits, whose mean is detached. Mathematics in float32.
+training steps; the network returns a prediction, of the noise unless told otherwise, and an interpolation between
+the two extreme log variances; the loss is the prediction's MSE plus the variational term, in bits, whose mean is
+detached. Mathematics in float32.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import torch
 from torch import Tensor
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""(x (n, c), t (n,) int64) -> (n, 2c): predicted noise and raw variance."""
+"""(x (n, c), t (n,) int64) -> (n, 2c): the prediction (of noise or velocity) and raw variance."""
+
+PREDICTIONS = ("noise", "velocity")
+"""What a network predicts: noise, or velocity sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0 (Salimans and Ho 2022,
+appendix D), whose error weighs on x0 equally at all times, while that of the noise hardly weighs where noise is all."""
 
 
 def cosine_betas(steps: int) -> np.ndarray:
@@ -35,8 +40,15 @@ class Diffusion:
     """
 
     def __init__(
-        self, steps: int = 1000, sampling_steps: int | None = None, device: str | torch.device = "cpu"
+        self,
+        steps: int = 1000,
+        sampling_steps: int | None = None,
+        device: str | torch.device = "cpu",
+        prediction: str = "noise",
     ) -> None:
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+        self.prediction = prediction
         alpha_bar = np.cumprod(1 - cosine_betas(steps))
         kept = np.arange(steps)
         if sampling_steps is not None:
@@ -65,9 +77,22 @@ class Diffusion:
         a = self.alpha_bar[t][:, None]
         return a.sqrt() * x0 + (1 - a).sqrt() * noise
 
-    def _x0(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def _x0(self, x: Tensor, t: Tensor, predicted: Tensor) -> Tensor:
         a = self.alpha_bar[t][:, None]
-        return (x - (1 - a).sqrt() * noise) / a.sqrt()
+        if self.prediction == "velocity":
+            return a.sqrt() * x - (1 - a).sqrt() * predicted
+        return (x - (1 - a).sqrt() * predicted) / a.sqrt()
+
+    def _noise(self, x: Tensor, t: Tensor, x0: Tensor) -> Tensor:
+        a = self.alpha_bar[t][:, None]
+        return (x - a.sqrt() * x0) / (1 - a).sqrt()
+
+    def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """What the network should predict at x_t: the noise, or the velocity. x0, noise: (n, c); t: (n,)."""
+        if self.prediction == "noise":
+            return noise
+        a = self.alpha_bar[t][:, None]
+        return a.sqrt() * noise - (1 - a).sqrt() * x0
 
     def _mean(self, x: Tensor, t: Tensor, x0: Tensor) -> Tensor:
         return self.mean_x0[t][:, None] * x0 + self.mean_xt[t][:, None] * x
@@ -77,10 +102,10 @@ class Diffusion:
         return fraction * self.log_beta[t][:, None] + (1 - fraction) * self.log_posterior[t][:, None]
 
     def loss(self, denoiser: Denoiser, x0: Tensor, *, t: Tensor, noise: Tensor) -> Tensor:
-        """Per-sample loss (n,): mean over channels of MSE(noise) + KL(posterior || model) in bits."""
+        """Per-sample loss (n,): mean over channels of MSE(prediction) + KL(posterior || model) in bits."""
         x = self.add_noise(x0, t, noise)
         predicted, raw = denoiser(x, self.timesteps[t]).float().chunk(2, -1)
-        mse = (predicted - noise).square().mean(-1)
+        mse = (predicted - self.target(x0, t, noise)).square().mean(-1)
         mean, true_mean = self._mean(x, t, self._x0(x, t, predicted.detach())), self._mean(x, t, x0)
         log_p, log_q = self._log_variance(raw, t), self.log_posterior[t][:, None]
         kl = 0.5 * (log_p - log_q + (log_q - log_p).exp() + (true_mean - mean).square() * (-log_p).exp() - 1)
@@ -101,7 +126,7 @@ class Diffusion:
             x0 = self._x0(x, t, predicted)
             if sampler == "ddim":
                 a = self.alpha_bar_previous[i]
-                x = a.sqrt() * x0 + (1 - a).sqrt() * predicted
+                x = a.sqrt() * x0 + (1 - a).sqrt() * self._noise(x, t, x0)
             else:
                 x = self._mean(x, t, x0)
                 if i > 0:

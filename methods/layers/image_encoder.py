@@ -18,35 +18,36 @@ from torch import Tensor, nn
 from core.errors import UserError
 from methods.layers.attention import Block
 from methods.layers.clip_dinov2 import ClipDinov2
+from methods.layers.convolution import MatrixConv2d
 from methods.layers.pixels import on_white
 
 
-def convolutional_stem(width: int, patch: int) -> nn.Sequential:
+def convolutional_stem(width: int, patch: int, narrowest: int) -> nn.Sequential:
     """Convolutions of stride 2, one token of `width` channels a patch: (b, 3, h, w) -> (b, width, h/patch, w/patch).
 
-    Channels double at each halving. In place of one linear map of raw pixels, since a ViT that is trained for a
-    few thousand steps learns far faster behind it (Xiao et al., Early Convolutions Help Transformers See Better,
-    2021; docs/log.md has the measurement).
+    `narrowest` channels after the first, twice as many after each further one, `width` at most and at the end. In place
+    of one linear map of raw pixels, since a ViT that is trained for a few thousand steps learns far faster behind it
+    (Xiao et al., Early Convolutions Help Transformers See Better, 2021; docs/log.md has the measurement).
     """
     halvings = patch.bit_length() - 1
-    channels = [3] + [max(8, width >> (halvings - 1 - i)) for i in range(halvings - 1)] + [width]
+    channels = [3] + [min(width, narrowest << i) for i in range(halvings - 1)] + [width]
     layers: list[nn.Module] = []
     for narrow, wide in itertools.pairwise(channels):
-        layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.GroupNorm(1, wide), nn.GELU()]
+        layers += [MatrixConv2d(narrow, wide, 3, stride=2), nn.GroupNorm(1, wide), nn.GELU()]
     return nn.Sequential(*layers[:-2])
 
 
 class ScratchEncoder(nn.Module):
     """A small ViT with a convolutional stem and learned positions, trained from scratch with the generator."""
 
-    def __init__(self, *, image_size: int, patch: int, width: int, depth: int, heads: int) -> None:
+    def __init__(self, *, image_size: int, patch: int, stem: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
         if patch < 2 or patch & (patch - 1):
             raise UserError(f"image_encoder.scratch.patch is {patch}; it must be a power of two, 2 or more.")
         if image_size % patch:
             raise UserError(f"image_encoder.scratch.patch is {patch}; it must divide the image size, {image_size}.")
         self.image_size, self.tokens, self.width = image_size, (image_size // patch) ** 2, width
-        self.embed = convolutional_stem(width, patch)
+        self.embed = convolutional_stem(width, patch, stem)
         self.position = nn.Parameter(torch.randn(1, self.tokens, width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)

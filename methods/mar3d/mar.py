@@ -34,7 +34,7 @@ class HeadBlock(nn.Module):
 
 
 class DiffusionHead(nn.Module):
-    """Per-token denoiser: (x_t, t, z) -> noise and raw variance (n, 2 * channels)."""
+    """Per-token denoiser: (x_t, t, z) -> predicted noise or velocity, and raw variance (n, 2 * channels)."""
 
     def __init__(self, *, channels: int, condition: int, width: int, depth: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class MaskedAutoregressive(nn.Module):
     MAR-LR). Latents in and out are standardised.
     """
 
-    EDGES = ("image_encoder.embed", "embed_latent", "embed_low", "head.input", "head.output")
+    EDGES = ("image_encoder.embed.0", "embed_latent", "embed_low", "head.input", "head.output")
     """Input and output layers, which Muon leaves to AdamW."""
 
     def __init__(
@@ -96,12 +96,13 @@ class MaskedAutoregressive(nn.Module):
         head_width: int,
         head_depth: int,
         noise_steps: int,
+        prediction: str,
         image_encoder: Mapping[str, Any],
         image_size: int,
     ) -> None:
         super().__init__()
         self.tokens, self.channels, self.low_tokens = tokens, channels, low_tokens
-        self.noise_steps = noise_steps
+        self.noise_steps, self.prediction = noise_steps, prediction
         self.image_encoder = build_image_encoder(image_encoder, image_size)
         buffer = self.image_encoder.tokens + low_tokens
         self.embed_image = nn.Linear(self.image_encoder.width, width)
@@ -193,7 +194,7 @@ def build_mar(params: Mapping[str, Any], name: str, image_size: int) -> MaskedAu
     """
     mar, tokens = params["mar"], params["latent"]["tokens"]
     names = ("width", "encoder_depth", "decoder_depth", "heads", "mlp_ratio", "dropout", "head_width", "head_depth")
-    names += ("noise_steps",)
+    names += ("noise_steps", "prediction")
     return MaskedAutoregressive(
         tokens=tokens["lr" if name == "lr" else "hr"],
         channels=params["latent"]["channels"],

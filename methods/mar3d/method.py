@@ -173,7 +173,7 @@ def fit_mar(
     model = seeded(lambda: build_mar(params, name, examples.image_size), "mar", name, seed).to(device)
     drawn = examples.condition_on(model.image_encoder)
     frozen = frozen_identity(model.image_encoder, out / "resume")
-    diffusion = Diffusion(model.noise_steps, device=device)
+    diffusion = Diffusion(model.noise_steps, device=device, prediction=model.prediction)
 
     def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         return model.loss(

@@ -68,7 +68,7 @@ def sample(
     """
     b, tokens, device = len(images), model.tokens, images.device
     rows = torch.arange(b, device=device)[:, None]
-    diffusion = Diffusion(model.noise_steps, params["diffusion_steps"], device)
+    diffusion = Diffusion(model.noise_steps, params["diffusion_steps"], device, model.prediction)
     order = torch.from_numpy(np.stack([rng.permutation(tokens) for rng in rngs])).to(device)
     guided = params["guidance"] != 1.0
     buffer = model.buffer(model.condition(images, torch.ones(b, dtype=torch.bool, device=device)), low)
@@ -94,9 +94,9 @@ def sample(
                 return model.head(x, t, z)
             # Both halves start from the same noise; the variance is the conditional one, unguided.
             conditional, unconditional = model.head(x.repeat(2, 1), t.repeat(2), z).float().chunk(2)
-            noise_c, variance = conditional.chunk(2, -1)
-            noise_u = unconditional.chunk(2, -1)[0]
-            return torch.cat([noise_u + weight * (noise_c - noise_u), variance], -1)
+            prediction_c, variance = conditional.chunk(2, -1)
+            prediction_u = unconditional.chunk(2, -1)[0]
+            return torch.cat([prediction_u + weight * (prediction_c - prediction_u), variance], -1)
 
         drawn = diffusion.sample(denoiser, noise, sampler=params["sampler"], temperature=params["temperature"])
         latents[rows, new] = drawn.view(b, new.shape[1], model.channels)

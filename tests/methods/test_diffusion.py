@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from methods.layers.diffusion import Diffusion, cosine_betas
+from methods.layers.diffusion import PREDICTIONS, Diffusion, cosine_betas
 
 
 def test_cosine_schedule_destroys_the_signal():
@@ -68,3 +68,38 @@ def test_variational_term_trains_the_variance_only():
     process.loss(lambda x, _: torch.cat([predicted, raw], -1), x0, t=t, noise=noise).sum().backward()
     torch.testing.assert_close(predicted.grad, torch.full_like(noise, 2 * 0.5 / 2))  # of the MSE over 2 channels alone
     assert raw.grad.abs().min() > 0
+
+
+def test_velocity_and_noise_of_the_same_x0_are_one_process():
+    """The exact denoiser of a point x0 = m, written as noise and as velocity, draws the same samples."""
+    m, full = 0.7, Diffusion(1000)
+    drawn = {}
+    for prediction in PREDICTIONS:
+        process = Diffusion(1000, 50, prediction=prediction)
+
+        def denoiser(x, t, process=process):
+            a = full.alpha_bar[t][:, None].double()
+            noise = (x.double() - a.sqrt() * m) / (1 - a).sqrt()
+            exact = noise if process.prediction == "noise" else a.sqrt() * noise - (1 - a).sqrt() * m
+            return torch.cat([exact, torch.full_like(exact, 0.3)], -1)
+
+        start = torch.randn((51, 64, 1), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        drawn[prediction] = process.sample(denoiser, start)
+    torch.testing.assert_close(drawn["noise"], drawn["velocity"], atol=2e-3, rtol=0)
+
+
+def test_target_of_velocity_gives_back_noise_and_x0():
+    process, g = Diffusion(1000, prediction="velocity"), torch.Generator().manual_seed(2)
+    x0, noise = torch.randn((256, 3), generator=g), torch.randn((256, 3), generator=g)
+    t = torch.randint(0, 1000, (256,), generator=g)
+    x, v, a = process.add_noise(x0, t, noise), process.target(x0, t, noise), process.alpha_bar[t][:, None]
+    torch.testing.assert_close(a.sqrt() * x - (1 - a).sqrt() * v, x0, atol=1e-5, rtol=0)
+    torch.testing.assert_close((1 - a).sqrt() * x + a.sqrt() * v, noise, atol=1e-5, rtol=0)
+    right = process.loss(lambda *_: torch.cat([v, torch.full_like(v, -1.0)], -1), x0, t=t, noise=noise)
+    wrong = process.loss(lambda *_: torch.cat([-v, torch.full_like(v, -1.0)], -1), x0, t=t, noise=noise)
+    assert right.max() < 1e-3 and wrong.mean() > 3
+
+
+def test_unknown_prediction_is_refused():
+    with pytest.raises(ValueError, match="noise, velocity"):
+        Diffusion(10, prediction="score")

@@ -10,7 +10,7 @@ from methods.dit.dit import TIMES, DiT, build_dit
 from methods.dit.flow import euler, flow_loss, shifted
 from methods.dit.matching import networks, sampling_flops, training_flops
 from methods.dit.method import MAR, training_of
-from methods.dit.objectives import noise_loss, velocity_loss
+from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import guidance, sample
 from methods.layers.diffusion import Diffusion
 from methods.mar3d.examples import Batch
@@ -170,7 +170,7 @@ def test_one_batch_is_learnt_by_heart(stage):
         g = torch.Generator().manual_seed(seed)
         if stage == "flow":
             return velocity_loss(network, given, shift=1.0, drop=0.0, generator=g)[0]
-        return noise_loss(network, given, diffusion=diffusion, drop=0.0, generator=g)[0]
+        return diffusion_loss(network, given, diffusion=diffusion, drop=0.0, generator=g)[0]
 
     with torch.no_grad():
         before = np.median([loss(-seed).item() for seed in range(1, 33)])
@@ -187,7 +187,7 @@ def test_one_batch_is_learnt_by_heart(stage):
 
 def test_the_loss_reaches_every_parameter():
     network = model("dit_hr").train()
-    value, _ = noise_loss(
+    value, _ = diffusion_loss(
         network, batch(network, 8), diffusion=Diffusion(TIMES), drop=0.5, generator=torch.Generator().manual_seed(0)
     )
     value.backward()

@@ -68,6 +68,17 @@ def test_every_stage_has_arguments_code_and_what_it_needs():
         assert stage in registry.resolve(stage.owner, variant, "smoke").stages
 
 
+def test_the_longest_training_comes_first():
+    cpu = Dag(config.load({"scale": "cpu"}))
+    steps = {}
+    for folder, stage in cpu.stages.items():
+        if stage.owner == "mar3d" and stage.name != "vae":
+            steps[cpu.fit_priority(wildcards(stage=folder))] = stage.params[stage.name]["training"]["steps"]
+    assert len(steps) > 1 and [steps[p] for p in sorted(steps)] == sorted(steps.values())
+    untrained = [f for f, stage in cpu.stages.items() if stage.owner == "retrieval"]
+    assert {cpu.fit_priority(wildcards(stage=f)) for f in untrained} == {10}
+
+
 def test_a_name_that_is_not_known_matches_no_rule():
     constraints = dag().wildcards()
     assert re.fullmatch(constraints["method"], "mar3d")
