@@ -67,7 +67,7 @@ class ClipDinov2(nn.Module):
         self.tokens = per_model * len(widths) if fusion == "token" else per_model
         self.width = sum(widths) if fusion in ("concat", "clip_only") else widths[0]
         self.norms = nn.ModuleDict({kind: nn.LayerNorm(shape.width) for kind, shape in self.shapes.items()})
-        if fusion in ("sum", "token"):  # named as edges: Muon leaves input layers to AdamW
+        if fusion in ("sum", "token"):
             self.embed = nn.ModuleDict({k: nn.Linear(shape.width, self.width) for k, shape in self.shapes.items()})
 
     @cached_property

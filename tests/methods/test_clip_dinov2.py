@@ -199,7 +199,9 @@ def test_other_weights_are_noticed(image_encoder, tmp_path):
 
 
 def test_nothing_is_recorded_of_an_encoder_that_is_trained(tmp_path):
-    scratch = build_image_encoder({"name": "scratch", "scratch": {"patch": 8, "width": 8, "depth": 1, "heads": 1}}, 40)
+    scratch = build_image_encoder(
+        {"name": "scratch", "scratch": {"patch": 8, "stem": 8, "width": 8, "depth": 1, "heads": 1}}, 40
+    )
     assert frozen_identity(scratch, tmp_path) == {} and not list(tmp_path.iterdir())
     check_identity(scratch, None, tmp_path)
 

@@ -167,7 +167,9 @@ def test_a_torn_file_is_one_sentence(image_encoder, prepared, cache):
 
 
 def test_an_encoder_that_is_trained_has_nothing_to_cache(prepared, cache):
-    scratch = build_image_encoder({"name": "scratch", "scratch": {"patch": 8, "width": 8, "depth": 1, "heads": 1}}, 32)
+    scratch = build_image_encoder(
+        {"name": "scratch", "scratch": {"patch": 8, "stem": 8, "width": 8, "depth": 1, "heads": 1}}, 32
+    )
     assert cached_features(scratch, Split(prepared, "train"), CPU) is None and not cache.exists()
 
 

@@ -23,7 +23,6 @@ from methods.layers.diffusion import Diffusion
 from methods.mar3d.mar import build_mar
 from methods.mar3d.method import Mar3D, fit_mar, fit_vae, load_mar
 from methods.registry import resolve
-from methods.training.optimiser import split_parameters
 
 CPU = torch.device("cpu")
 STEPS = 4
@@ -174,11 +173,3 @@ def test_the_loss_reaches_every_parameter(image_encoder, prepared, fusion):
     value, _ = model.loss(features, latents, low, **kinds)
     value.backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
-
-
-def test_projections_of_features_are_edges(image_encoder):
-    """Muon leaves input layers to AdamW, those of the fusion as well."""
-    for model in networks(image_encoder, "token"):
-        hidden, _ = split_parameters(model, model.EDGES)
-        ours = [p for n, p in model.named_parameters() if n.startswith("image_encoder.embed") and n.endswith("weight")]
-        assert len(ours) == 2 and not any(p is h for p in ours for h in hidden)
