@@ -23,6 +23,7 @@ from methods.mar3d.method import LatentGenerator, noised
 from methods.training import processes
 from methods.training.draws import Share
 from methods.training.loop import device_of, seeded, train
+from methods.training.phases import stretched
 from methods.training.weights import frozen, load_weights, save_weights
 
 MAR = {"dit_lr": "mar_lr", "dit_hr": "mar_hr", "dit_hr_direct": "mar_hr_direct", "flow": "mar_lr"}
@@ -43,10 +44,9 @@ class LatentDiT:
             data,
             upstream["vae"],
             "hr" if stage.startswith("dit_hr") else "lr",
-            batch=training["batch"],
+            training=training,
             rotated_share=params["mar"]["rotated_share"],
             augmentation=params[MAR[stage]].get("augmentation"),
-            precision=training["precision"],
             device=device,
             hardware=params["hardware"],
         )
@@ -100,7 +100,8 @@ def training_of(params: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """MAR's training of the same design, with `steps_of_mar` times its steps and `lr_of_mar` times its rate."""
     training, own = params[MAR[stage]]["training"], params[stage]
     steps = max(1, round(training["steps"] * own["steps_of_mar"]))
-    return {**training, "steps": steps, "lr": training["lr"] * own["lr_of_mar"]}
+    phases = stretched(training["phases"], steps) if training["phases"] else None
+    return {**training, "steps": steps, "phases": phases, "lr": training["lr"] * own["lr_of_mar"]}
 
 
 def load_dit(stage: Path, device: torch.device) -> DiT:

@@ -15,6 +15,7 @@ from methods.mar3d.latents import FILE as LATENTS
 from methods.mar3d.latents import LatentPool
 from methods.training.draws import WHOLE, Share
 from methods.training.features import CachedFeatures, cached_features
+from methods.training.phases import phases_of
 from methods.training.pool import draw_views
 from methods.training.streaming import Images, surfaces_of
 
@@ -34,8 +35,8 @@ class Examples:
     """Training views of a dataset with the frozen VAE's latents of one bank, drawn at random.
 
     vae: folder of the fitted VAE. rotated_share: of the draws that take a rotated view. augmentation: interval
-    `low` to `high` of t in the condition augmentation of the LR tokens; without it no LR tokens are drawn. hardware:
-    memory_gb (what takes more is read as it is drawn), workers.
+    `low` to `high` of t in the condition augmentation of the LR tokens; without it no LR tokens are drawn. training: of
+    the stage; its batch, precision and phases. hardware: memory_gb (what takes more is read as it is drawn), workers.
     """
 
     def __init__(
@@ -44,18 +45,18 @@ class Examples:
         vae: Path,
         bank: str,
         *,
-        batch: int,
+        training: Mapping[str, Any],
         rotated_share: float,
         augmentation: Mapping[str, float] | None,
-        precision: str,
         device: torch.device,
         hardware: Mapping[str, Any],
     ) -> None:
-        self.split, self.bank, self.batch, self.device = Split(data.folder, "train"), bank, batch, device
+        self.split, self.bank, self.batch, self.device = Split(data.folder, "train"), bank, training["batch"], device
+        self.phases = phases_of(self.split, training)
         room, readers = hardware["memory_gb"], hardware["workers"]
         cached = (vae / LATENTS).exists()
         pool = None if cached else surfaces_of(self.split, device, memory_gb=room, readers=readers, occupancy=False)
-        self.latents = LatentPool(vae, pool, device, precision, room)
+        self.latents = LatentPool(vae, pool, device, training["precision"], room)
         self.images = Images(self.split, device, memory_gb=room)
         self.rotated_share, self.augmentation = rotated_share, augmentation
         self.features: CachedFeatures | None = None
@@ -76,9 +77,9 @@ class Examples:
         return {"image_features": "cached" if self.features else "computed as drawn"}
 
     def draw(self, generator: torch.Generator, share: Share = WHOLE) -> Batch:
-        """The share's rows of a batch of the generator's."""
+        """The share's rows of a batch of the generator's, of the objects of the step's phase."""
         split = self.split
-        objects = share.rows(torch.randint(0, len(split), (self.batch,), generator=generator))
+        objects = share.rows(self.phases.draw(share.step, self.batch, generator))
         views = draw_views(self.batch, len(split.upright_views), split.n_views, self.rotated_share, generator)
         views = share.rows(views)
         low = None

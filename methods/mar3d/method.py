@@ -30,6 +30,7 @@ from methods.training.checkpoint import save_tensors
 from methods.training.draws import Share
 from methods.training.flops import counted
 from methods.training.loop import autocast, device_of, seeded, train
+from methods.training.phases import phases_of
 from methods.training.pool import Surfaced, Surfaces, draw_views
 from methods.training.streaming import surfaces_of
 from methods.training.weights import frozen, load_weights, save_weights
@@ -112,8 +113,10 @@ def train_vae(
     vae, latent, training = params["vae"], params["latent"], params["vae"]["training"]
     model = seeded(lambda: build_vae(vae, latent), "vae", seed).to(device)
 
+    phases = phases_of(split, training)
+
     def draw(generator: torch.Generator, share: Share) -> tuple[str, Surfaces]:
-        objects = torch.randint(0, len(pool), (training["batch"],), generator=generator)
+        objects = phases.draw(share.step, training["batch"], generator)
         views = draw_views(len(objects), len(split.upright_views), split.n_views, vae["rotated_share"], generator)
         bank = pick(shares, float(torch.rand((), generator=generator)))
         size = {"volume": training["volume"], "near": training["near"]}
@@ -191,10 +194,9 @@ def fit_mar(
         data,
         vae,
         bank,
-        batch=training["batch"],
+        training=training,
         rotated_share=mar["rotated_share"],
         augmentation=params[stage].get("augmentation"),
-        precision=training["precision"],
         device=device,
         hardware=params["hardware"],
     )

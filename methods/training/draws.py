@@ -17,10 +17,14 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Share:
-    """Part `index` of `of` equal parts of a batch. Shapes below are of the part; `dim` is the axis of the rows."""
+    """Part `index` of `of` equal parts of the batch of a training's step (from 0).
+
+    Shapes below are of the part; `dim` is the axis of the rows.
+    """
 
     index: int = 0
     of: int = 1
+    step: int = 0
 
     def rows(self, whole: Tensor, dim: int = 0) -> Tensor:
         """This part's rows of a tensor of the whole batch."""

@@ -89,7 +89,6 @@ def train(
     device = next(module.parameters()).device
     fabric = fabric_of(device, training["precision"])
     pieces = share_work(training["batch"], hardware.get("device_batch"))
-    shares = [Share(processes.rank() * pieces + i, processes.count() * pieces) for i in range(pieces)]
     optimisers = build_optimisers(module, optimiser, training["lr"], edges)
     peaks = [[group["lr"] for group in o.param_groups] for o in optimisers]
     trained = {k: v for k, v in module.named_parameters() if v.requires_grad}
@@ -113,14 +112,20 @@ def train(
     watched = device.type == "cpu" and processes.count() == 1  # elsewhere a look at each loss would stall the device
     saved, took = time.monotonic(), 0.0
 
+    def share_of(i: int) -> Share:
+        """Of the i-th piece of the training."""
+        step, piece = divmod(i, pieces)
+        return Share(processes.rank() * pieces + piece, processes.count() * pieces, step)
+
     def make(i: int) -> tuple[Any, torch.Generator]:
         generator = torch.Generator().manual_seed(seed_of("step", name, seed, i // pieces))
-        return draw(generator, shares[i % pieces]), generator  # in full precision: rotations would displace points
+        return draw(generator, share_of(i)), generator  # in full precision: rotations would displace points
 
     def forward_backward(step: int, drawn: list[tuple[Any, torch.Generator]]) -> dict[str, Tensor]:
         """One step's gradients, and the means over this process's pieces of what the loss returns."""
         sums: dict[str, Tensor] = {}
-        for i, (share, (batch, generator)) in enumerate(zip(shares, drawn, strict=True)):
+        for i, (batch, generator) in enumerate(drawn):
+            share = share_of(step * pieces + i)
             # The global generator is used by dropout alone.
             torch.manual_seed(seed_of("step", name, seed, step, *([share.index] if share.index else [])))
             with fabric.no_backward_sync(owner, enabled=i + 1 < pieces):
@@ -151,7 +156,7 @@ def train(
                 for group, rate in zip(o.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
                 o.zero_grad(set_to_none=True)
-            drawn = [next(upcoming) for _ in shares]
+            drawn = [next(upcoming) for _ in range(pieces)]
             if step in chosen:
                 parts, spent = counted(lambda step=step, drawn=drawn: forward_backward(step, drawn))
             else:

@@ -1,12 +1,14 @@
 """Training in phases: a broad set of objects first, then a better part of it, as MAR-3D's 200 and 100 epochs.
 
 Which objects are for which phase stands in the prepared data (docs/datasets.md); how long each takes is a parameter of
-the stage: {phase: steps}, in order.
+the stage: {phase: steps}, in order, `training.phases`. An object that names no phase is for all: where none does, a
+training in phases draws what one without them draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,3 +47,22 @@ class Phases:
         """`count` of them, (count,) int64, each alike probable, with repetition."""
         members = self.objects(step)
         return members[torch.randint(0, len(members), (count,), generator=generator)]
+
+
+def phases_of(split: Split, training: Mapping[str, Any]) -> Phases:
+    """The phases of a stage's `training` section: its `phases`, if it has some. Raises UserError."""
+    phases, steps = training.get("phases") or {}, training["steps"]
+    total = sum(phases.values())
+    if phases and total != steps:
+        raise UserError(f"training.phases are {total} steps in all and training.steps is {steps}: make them equal")
+    return Phases(split, phases)
+
+
+def stretched(phases: Mapping[str, int], steps: int) -> dict[str, int]:
+    """The same phases, each with the same part (rounded) of another number of steps."""
+    total, end, result = sum(phases.values()), 0, {}
+    for name, count in phases.items():
+        start = round(end * steps / total)
+        end += count
+        result[name] = round(end * steps / total) - start
+    return result

@@ -62,9 +62,9 @@ def generated(generator, images):
     return results
 
 
-def header(stage, name):
+def header(stage):
     with safe_open(stage / "weights.safetensors", framework="pt") as file:
-        return json.loads(file.metadata()[name]), set(file.keys())
+        return json.loads(file.metadata()["header"]), set(file.keys())
 
 
 def test_mar3d_is_fitted_and_generates(image_encoder, data, prepared, vae, tmp_path, pretrained_models, monkeypatch):
@@ -73,7 +73,7 @@ def test_mar3d_is_fitted_and_generates(image_encoder, data, prepared, vae, tmp_p
     for stage in ("mar_lr", "mar_hr"):
         stages[stage] = tmp_path / stage
         method.fit(stage, data, upstream={"vae": vae}, out=stages[stage], seed=0)
-        about, tensors = header(stages[stage], "mar")
+        about, tensors = header(stages[stage])
         encoder = {name for name in tensors if name.startswith("image_encoder.")}
         assert encoder == {f"image_encoder.norms.{k}.{p}" for k in ("clip", "dino") for p in ("weight", "bias")}
         assert set(about["image_encoder"]) == {"clip", "dino"}
@@ -100,7 +100,7 @@ def test_dit_is_fitted_and_generates(image_encoder, data, prepared, vae, tmp_pat
     params = short(resolve("dit", "dit_lr", "smoke").params, image_encoder, fusion="token")
     method, out = LatentDiT(params), tmp_path / "dit_lr"
     method.fit("dit_lr", data, upstream={"vae": vae}, out=out, seed=0)
-    about, _ = header(out, "dit")
+    about, _ = header(out)
     assert set(about["image_encoder"]) == {"clip", "dino"}
     generated(method.load({"vae": vae, "dit_lr": out}, "cpu"), pictures(prepared))
 

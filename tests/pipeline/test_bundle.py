@@ -128,26 +128,6 @@ def test_data_that_are_not_prepared_are_one_sentence(home, tmp_path):
     assert said.startswith("error: there is no runs/procedural/smoke/prepared-")
 
 
-def test_a_folder_of_meshes_is_the_same_dataset_without_its_meshes(tmp_path):
-    from pipeline import bundle
-    from pipeline.config import load
-    from pipeline.dag import Dag
-
-    home, away = tmp_path / "home", tmp_path / "away"
-    home.mkdir()
-    away.mkdir()
-    for name in ("chair a", "b", "c", "d"):
-        (home / f"{name}.obj").touch()
-    entry = {"source": "folder", "root": str(home)}
-    here = Dag(load({"scale": "smoke", "dataset": "mine", "datasets": {"mine": entry}}))
-    for name, text in bundle._objects(here).items():
-        (away / name.removeprefix("meshes/")).write_bytes(text)
-    entry = {"source": "folder", "root": str(away), "index": "index.csv"}
-    there = Dag(load({"scale": "smoke", "dataset": "mine", "datasets": {"mine": entry}}))
-    assert there.prepared == here.prepared
-    assert there.raw_meshes(_words(split="train", shard="00000")) == []
-
-
 def test_the_bundle_says_what_it_is_of(away):
     record = read_json(away / "bundle.json")
     assert (record["dataset"], record["scale"], record["dirty"]) == ("procedural", "smoke", False)

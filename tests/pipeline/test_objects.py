@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 
@@ -65,14 +66,16 @@ def test_a_test_set_takes_the_lists_of_what_it_is_trained_on_along(tmp_path):
     }
 
 
-def test_a_folder_without_index_gets_one(tmp_path):
-    for i in range(30):
-        (tmp_path / "meshes").mkdir(exist_ok=True)
-        (tmp_path / "meshes" / f"m{i}.obj").touch()
-    mine = dag({"source": "folder", "root": str(tmp_path / "meshes")})
-    named = [(spec.object, spec.split, spec.path) for spec in mine.objects]
-    (found,) = there(mine, tmp_path / "there").values()
-    assert sorted((spec.object, spec.split, spec.path) for spec in found) == sorted(named)
+def test_a_folder_of_meshes_is_the_same_dataset_without_its_meshes(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("chair a", "b", "c", "d"):
+        (home / f"{name}.obj").touch()
+    mine = dag({"source": "folder", "root": str(home)})
+    there(mine, tmp_path / "there")
+    away = dag({**lists_of(mine)[1]["mine"], "root": str(tmp_path / "there/meshes")})
+    assert away.prepared == mine.prepared
+    assert away.raw_meshes(SimpleNamespace(split="train", shard="00000")) == []
 
 
 def test_what_is_made_from_seeds_needs_no_list():
