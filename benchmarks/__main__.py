@@ -62,7 +62,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the networks (default: cpu)")
     parser.add_argument("--scale", default="cpu", help="of the networks: smoke, cpu, gpu, paper (default: cpu)")
-    parser.add_argument("--meshes", type=Path, metavar="DIR", help="real meshes to prepare (default: procedural objects)")
+    parser.add_argument("--meshes", type=Path, metavar="DIR", help="meshes to prepare (default: procedural objects)")
     parser.add_argument("--stage", type=Path, metavar="DIR", help="a fitted VAE, whose decoder is extracted from, too")
     parser.add_argument("--prepared", type=Path, metavar="DIR", help="with --stage: the prepared data of its objects")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="clones of other projects: benchmarks/peers.py")
@@ -92,8 +92,8 @@ def _run(options: argparse.Namespace) -> int:
     environment = {**os.environ, **dict.fromkeys(VARIABLES, "1")}
     about = machine.describe(threads=1)  # before anything is started
     if about["busy"]:
-        print(f"warning: the machine is busy (load {about['load'][0]} on {about['cores']} cores), so these times are not"
-              " to be quoted: run again when it is free", file=sys.stderr)  # fmt: skip
+        print(f"warning: the machine is busy (load {about['load'][0]} on {about['cores']} cores), so these times are"
+              " not to be quoted: run again when it is free", file=sys.stderr)  # fmt: skip
     for name in chosen:
         print(f"{name}: {PATHS[name]}", flush=True)
         start = time.monotonic()

@@ -19,19 +19,16 @@ from methods.training.flops import counted
 SUMMARY = "queries of the occupancy decoder, one shape, HR tokens"
 CHUNKS = (1024, 4096, 16384, 65536)
 CACHED, BF16 = 1e-5, 0.1
+WHY = "queries do not see each other"
 
 
 def run(options: Options) -> Outcome:
     """All rows and curves of the path."""
-    params = params_of("mar3d", options)
-    vae = randomised(lambda: build_vae(params["vae"], params["latent"]), "vae", device=options.device).eval()
-    vae.requires_grad_(False)
+    vae, context = built(options)
     n = 2048 if options.quick else 65536
     chunks = (512, 1024, 2048) if options.quick else CHUNKS
     generator = torch.Generator().manual_seed(3)
     points = (torch.rand(n, 3, generator=generator) * 2 - 1).to(options.device)
-    latents = torch.randn(1, params["latent"]["tokens"]["hr"], params["latent"]["channels"], generator=generator)
-    context = context_of(vae, latents.to(options.device))
     rate = {p: matmul_rate(p, options.device, quick=options.quick) for p in PRECISIONS}
     flops = counted(lambda: cached(vae, context, points, n, options, "fp32")())[1]
 
@@ -66,13 +63,24 @@ def run(options: Options) -> Outcome:
             )
         )
     rows.append(_bf16(vae, context, points, taken, chunks, options))
-    return Outcome("decoder_queries", tuple(rows), (_growth(vae, context, options),), (
+    return Outcome("decoder_queries", tuple(rows), growth(options), (
         "FLOPs are those of matrix products and attention. The rate is that of the best square product of this run.",
     ))  # fmt: skip
 
 
+def built(options: Options) -> tuple[PyramidVAE, Tensor]:
+    """The VAE of the scale with random weights, and the context of one shape."""
+    params = params_of("mar3d", options)
+    vae = randomised(lambda: build_vae(params["vae"], params["latent"]), "vae", device=options.device).eval()
+    vae.requires_grad_(False)
+    shape = (1, params["latent"]["tokens"]["hr"], params["latent"]["channels"])
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    return vae, context_of(vae, latents.to(options.device))
+
+
+@torch.no_grad()
 def context_of(vae: PyramidVAE, latents: Tensor) -> Tensor:
-    """What the queries attend to, before its keys and values are projected: `PyramidVAE.decode` without its last line."""
+    """What the queries attend to: `PyramidVAE.decode` without its last line, which projects keys and values."""
     x = vae.from_latent(latents)
     for block in vae.decoder:
         x = block(x)
@@ -121,15 +129,20 @@ def _bf16(vae, context, points, taken, chunks, options: Options) -> Row:
         "plain: float32",
         spread(slow),
         ratio=ratios(slow, fast),
-        equality=Equality("logits over their largest magnitude", float((logits[0] - logits[1]).abs().max()) / scale, BF16),
+        equality=Equality(
+            "logits over their largest magnitude", float((logits[0] - logits[1]).abs().max()) / scale, BF16
+        ),
         tried="On a CPU without bf16 matrix units bf16 is emulated, and may be slower.",
     )
 
 
-def _growth(vae: PyramidVAE, context: Tensor, options: Options) -> Curve:
+def growth(options: Options) -> tuple[Curve, ...]:
+    """Seconds against the number of query points."""
+    vae, context = built(options)
     sizes = (256, 512, 1024, 2048, 4096) if options.quick else (4096, 8192, 16384, 32768, 65536, 131072)
     generator = torch.Generator().manual_seed(4)
     clouds = {n: (torch.rand(n, 3, generator=generator) * 2 - 1).to(options.device) for n in sizes}
     calls = {n: cached(vae, context, points, 16384, options, "bf16") for n, points in clouds.items()}
     taken = interleaved(calls, rounds=5, seconds=15, wait=wait_of(options.device))
-    return Curve("queries", "query points", "s", sizes, tuple(spread(taken[n]) for n in sizes), 1.0, "each is on its own")
+    costs = tuple(spread(taken[n]) for n in sizes)
+    return (Curve("queries", "query points", "s", sizes, costs, 1.0, WHY),)

@@ -1,4 +1,4 @@
-"""Meshes from latents: coarse-to-fine against the dense grid, in queries, in seconds, and in the mesh that comes out."""
+"""Meshes from latents: coarse to fine against the dense grid, in queries, seconds, and the mesh that comes out."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ SUMMARY = "mesh extraction from latents: decoder queries and marching cubes"
 TOLERANCE = 1e-4
 QUERIES, SECONDS = {256: 10.0, 512: 40.0}, {256: 6.0, 512: 20.0}
 """Targets by cells."""
+FEW = ("ball", "sheet, 0.02 thick", "tilted rod, 0.02 thick")
 DENSE_SHARE = {128: 1, 256: 16, 512: 128}
 """Only every so many-th chunk of the dense grid is timed, and its seconds are multiplied: all chunks are alike."""
 
@@ -43,22 +44,25 @@ class Counted:
 def run(options: Options) -> Outcome:
     """All rows and curves of the path."""
     params = params_of("mar3d", options)
-    settings = {key: params["extraction"][key] for key in ("coarsest", "band") if key in params["extraction"]}
+    settings = settings_of(params)
     resolutions = (64,) if options.quick else (128, 256, 512)
     rows = [agreement(cells, settings, options) for cells in resolutions]
-    vae = randomised(lambda: build_vae(params["vae"], params["latent"]), "vae", device=options.device).eval()
-    vae.requires_grad_(False)
     for cells in resolutions:
-        rows.append(timed(vae, params, cells, settings, options))
+        rows.append(timed(params, cells, settings, options))
     rows.append(_real(settings, options))
-    return Outcome("extraction", tuple(rows), growth(vae, params, settings, options), (
+    return Outcome("extraction", tuple(rows), growth(options), (
         f"Coarse to fine begins at or above {settings['coarsest']} cells and refines where |logit| < {settings['band']}"
         " or the sign changes.",
         "Seconds are those of a network of this scale whose answers are replaced by a closed form's: what is asked, and"
         " the mesh, are those of the shape, the cost is the network's.",
-        "The certificate of benchmarks/faithful.py says before any dense run that no component can be lost; where it does"
-        " not hold, a row says which band would give it.",
+        "The certificate of benchmarks/faithful.py says before any dense run that no component can be lost; where it"
+        " does not hold, a row says which band would give it.",
     ))  # fmt: skip
+
+
+def settings_of(params: Any) -> dict[str, Any]:
+    """`coarsest` and `band`, as the method has them."""
+    return {key: params["extraction"][key] for key in ("coarsest", "band")}
 
 
 # ---------------------------------------------------------------- the same mesh?
@@ -68,7 +72,7 @@ def agreement(cells: int, settings: dict[str, Any], options: Options) -> Row:
     """Dense against coarse-to-fine on all closed forms: queries, lost components, farthest vertex, certificate."""
     chosen = shapes()
     if cells > 256:  # the dense field alone is 0.5 GB, and takes its time
-        chosen = tuple(shape for shape in chosen if shape.name in ("ball", "sheet, 0.02 thick", "tilted rod, 0.02 thick"))
+        chosen = tuple(shape for shape in chosen if shape.name in FEW)
     fewer, lost, gained, farthest, without, bands = [], [], [], 0.0, [], []
     for shape in chosen:
         field = Counted(shape.field)
@@ -138,9 +142,10 @@ def dense_values(field: Field, cells: int) -> np.ndarray:
 # ---------------------------------------------------------------- how fast?
 
 
-def network_field(vae: PyramidVAE, params: Any, shape: Shape, options: Options) -> Field:
+def network_field(params: Any, shape: Shape, options: Options) -> Field:
     """The closed form's values at the network's cost: its logits are computed, and replaced."""
     latent = params["latent"]
+    vae = randomised(lambda: build_vae(params["vae"], latent), "vae", device=options.device).eval()
     latents = torch.randn(1, latent["tokens"]["hr"], latent["channels"], generator=torch.Generator().manual_seed(9))
     precision = params["sampling"]["precision"]
     with torch.no_grad(), cast(options, precision):
@@ -155,10 +160,10 @@ def network_field(vae: PyramidVAE, params: Any, shape: Shape, options: Options) 
     return field
 
 
-def timed(vae: PyramidVAE, params: Any, cells: int, settings: dict[str, Any], options: Options) -> Row:
+def timed(params: Any, cells: int, settings: dict[str, Any], options: Options) -> Row:
     """Whole extractions of one shape, marching cubes included; the dense grid by a share of its chunks."""
     shape = next(shape for shape in shapes() if shape.name == "table on legs of 0.024")
-    field, every = network_field(vae, params, shape, options), DENSE_SHARE.get(cells, 1)
+    field, every = network_field(params, shape, options), DENSE_SHARE.get(cells, 1)
     slabs = list(layers(cells, 1))[::every] if every > 1 else list(layers(cells, 1))
     factor = (cells + 1) / len(slabs)
     values = evaluate(shape.field, cells, **settings)
@@ -196,7 +201,7 @@ def _real(settings: dict[str, Any], options: Options) -> Row:
     """A fitted decoder on prepared objects, if `--stage` and `--prepared` name them."""
     what = "129^3, a fitted decoder on prepared objects, fewer queries"
     if options.stage is None or options.prepared is None:
-        return Row(what, "x", None, "dense grid", peer_status="not run: name a fitted VAE and data with --stage, --prepared")
+        return Row(what, "x", None, "dense grid", peer_status="not run: --stage and --prepared name a VAE and data")
     from data.store import Split
     from methods.mar3d.latents import load_vae
 
@@ -229,8 +234,8 @@ def _real(settings: dict[str, Any], options: Options) -> Row:
             float("inf") if any(lost) else max(farthest),
             TOLERANCE,
         ),
-        limit=f"{count} objects: {sum(lost)} components lost or gained, {worse} meshes differ, {count - without} certified;"
-        f" logits change by up to {max(steep):.0f} a unit",
+        limit=f"{count} objects: {sum(lost)} components lost or gained, {worse} meshes differ,"
+        f" {count - without} certified; logits change by up to {max(steep):.0f} a unit",
     )
 
 
@@ -243,17 +248,20 @@ def _decoded(vae: PyramidVAE, keys: Any, options: Options, points: np.ndarray) -
 # ---------------------------------------------------------------- how does it grow?
 
 
-def growth(vae: PyramidVAE, params: Any, settings: dict[str, Any], options: Options) -> tuple[Curve, ...]:
+def growth(options: Options) -> tuple[Curve, ...]:
     """Queries, and seconds without marching cubes, against the resolution."""
     sizes = (32, 48, 64, 96, 128) if options.quick else (64, 96, 128, 192, 256)
     shape = shapes()[0]
-    settings = {**settings, "coarsest": 16 if options.quick else settings["coarsest"]}
+    params = params_of("mar3d", options)
+    settings = settings_of(params)
+    if options.quick:
+        settings["coarsest"] = 16
     asked = []
     for cells in sizes:
         counted = Counted(shape.field)
         evaluate(counted, cells, **settings)
         asked.append(exact(counted.points))
-    field = network_field(vae, params, shape, options)
+    field = network_field(params, shape, options)
     calls = {cells: partial(evaluate, field, cells, **settings) for cells in sizes}
     taken = interleaved(calls, rounds=3, seconds=20, warm_up=0, wait=wait_of(options.device))
     seconds = tuple(spread(taken[cells]) for cells in sizes)

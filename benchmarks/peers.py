@@ -90,7 +90,9 @@ def _mar_measured(module: Any, options: Options, what: str, peer: str) -> Row:
     def their_loop() -> Any:
         labels = torch.zeros(1, dtype=torch.int64, device=options.device)
         with torch.no_grad(), cast(options, precision):
-            return theirs.sample_tokens(1, num_iter=steps, cfg=settings["guidance"], cfg_schedule="linear", labels=labels)
+            return theirs.sample_tokens(
+                1, num_iter=steps, cfg=settings["guidance"], cfg_schedule="linear", labels=labels
+            )
 
     inputs = mar_sampling.inputs_of(model, 32 if options.quick else 64, options.device)
     ours = mar_sampling.sampler(model, inputs, settings, None, options, precision)
@@ -99,6 +101,6 @@ def _mar_measured(module: Any, options: Options, what: str, peer: str) -> Row:
     gain = ratios(taken["theirs"], taken["ours"])
     target = Target("ratio", 3.0 if options.device == "cuda" else 1.5, gain.median)
     return Row(
-        f"{what}: {model.tokens} tokens, {steps} x {settings['diffusion_steps']} steps", "s", spread(taken["ours"]), peer,
-        spread(taken["theirs"]), ratio=gain, targets=(target,),
+        f"{what}: {model.tokens} tokens, {steps} x {settings['diffusion_steps']} steps", "s", spread(taken["ours"]),
+        peer, spread(taken["theirs"]), ratio=gain, targets=(target,),
     )  # fmt: skip

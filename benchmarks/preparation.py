@@ -48,7 +48,7 @@ def run(options: Options) -> Outcome:
     source, specs = objects(options, 2 if options.quick else 12)
     params = recipe(options)
     rows = [_alone(specs, source, params), *_with_workers(specs, source, params, options), _watertight(options)]
-    return Outcome("preparation", tuple(r for r in rows if r), (growth(options),), (
+    return Outcome("preparation", tuple(r for r in rows if r), growth(options), (
         f"Recipe: {', '.join(f'{k} {v}' for k, v in (QUICK if options.quick else RECIPE).items())};"
         f" {len(specs)} objects from {options.meshes or 'the procedural source'}.",
     ))  # fmt: skip
@@ -110,7 +110,7 @@ def _alone(specs: list[ObjectSpec], source: dict[str, Any], params: dict[str, An
         spread(taken),
         limit=f"by stage: {parts}",
         targets=(Target("objects a second and core", 0.5, rate),),
-        tried=f"{len(specs) - len(taken)} of {len(specs)} objects were left out as bad meshes." if len(taken) < len(specs) else "",
+        tried=f"{len(specs) - len(taken)} of {len(specs)} objects were left out as bad meshes.",
     )
 
 
@@ -130,7 +130,8 @@ def _with_workers(
         context = multiprocessing.get_context("spawn")
         begin = (context.Barrier(count), specs[:1], source, params)
         with ProcessPoolExecutor(count, mp_context=context, initializer=_ready, initargs=begin) as pool:
-            pool.submit(prepare, [], source, params).result()
+            for job in [pool.submit(prepare, [], source, params) for _ in range(count)]:  # one starts each worker
+                job.result()
             start = time.perf_counter()
             # Whole rounds of all objects, so that each worker has as much to do.
             jobs = [pool.submit(prepare, [spec], source, params) for spec in specs * count]
@@ -144,7 +145,7 @@ def _with_workers(
                 f"{count} worker{'s' if count > 1 else ''}, {done} objects",
                 "objects/s",
                 Spread(rate, rate, rate, 1),
-                limit=f"{rate / alone / count:.0%} of {count} times one worker; largest worker {memory / 2**20:.0f} MiB",
+                limit=f"{rate / alone / count:.0%} of {count} times one worker; largest {memory / 2**20:.0f} MiB",
                 targets=(
                     Target("memory of a worker", 1024.0, memory / 2**20, "at most", "MiB"),
                     Target("of so many times one worker", 0.9, rate / alone / count),
@@ -191,7 +192,7 @@ def open_bowl() -> tuple[Any, Any]:
     return np.asarray(ball.vertices), np.asarray(ball.faces)[kept]
 
 
-def growth(options: Options) -> Curve:
+def growth(options: Options) -> tuple[Curve, ...]:
     """Seconds of one process against the number of objects."""
     sizes = (1, 2, 3, 4, 5) if options.quick else (1, 2, 4, 6, 8, 12)
     source = dict(OPEN)
@@ -202,4 +203,5 @@ def growth(options: Options) -> Curve:
     params.pop("val_rotations")
     calls = {n: (lambda n=n: prepare(specs[:n], source, params)) for n in sizes}
     taken = interleaved(calls, rounds=3, seconds=15)
-    return Curve("small recipe, chairs", "objects", "s", sizes, tuple(spread(taken[n]) for n in sizes), 1.0, "each by itself")
+    costs = tuple(spread(taken[n]) for n in sizes)
+    return (Curve("small recipe, chairs", "objects", "s", sizes, costs, 1.0, "each by itself"),)

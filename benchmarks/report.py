@@ -52,9 +52,9 @@ def _section(machine: str, name: str, entry: dict[str, Any]) -> str:
     about, outcome = entry["machine"], from_json(entry["outcome"])
     torch = about["packages"].get("torch", "none")
     lines = [
-        f"**{about['cpu']}**, {about['cores']} cores, {about['memory_gib']} GiB, {about['threads']} thread, device"
-        f" {entry['device']}, scale {entry['scale']}, torch {torch}, Python {about['python']}; {about['time']} UTC, load"
-        f" {about['load'][0]} at the start; {entry['seconds']:.0f} s in all.",
+        f"**{about['cpu']}**, {about['cores']} cores, {about['memory_gib']} GiB, {about['threads']} thread, "
+        f"device {entry['device']}, scale {entry['scale']}, torch {torch}, Python {about['python']}; {about['time']} "
+        f"UTC, load {about['load'][0]} at the start; {entry['seconds']:.0f} s in all.",
     ]
     if entry["quick"]:
         lines.append("**Tiny sizes (`--quick`): this shows that it runs, and nothing else.**")
@@ -62,7 +62,7 @@ def _section(machine: str, name: str, entry: dict[str, Any]) -> str:
         lines.append("**The machine was busy with other work: these times are not to be quoted.**")
     lines.append(grid(HEADER, [cells(row) for row in outcome.rows]).rstrip())
     lines += [f"- {note}" for note in outcome.notes]
-    lines += ([grid(GROWTH, [growth_cells(curve) for curve in outcome.curves]).rstrip()] if outcome.curves else [])
+    lines += [grid(GROWTH, [growth_cells(curve) for curve in outcome.curves]).rstrip()] if outcome.curves else []
     if outcome.curves:
         lines.append(f"![Cost of {name} against size](results/{machine}-{name}.png)")
     return "\n\n".join(lines) + "\n"

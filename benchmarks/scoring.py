@@ -34,9 +34,9 @@ def run(options: Options) -> Outcome:
     if options.quick:
         recipe = replace(recipe, points=2000)
     rows = [_pairs(recipe, options), *_neighbours(recipe.points, options)]
-    return Outcome("scoring", tuple(rows), (growth(options),), (
+    return Outcome("scoring", tuple(rows), growth(options), (
         "A pair is a procedural object and another of its family, turned by 30 degrees: both meshes are at hand, files"
-        " are not read. Seconds include the ground truth's own samples, which the pipeline makes once an object and view.",
+        " are not read. Seconds include the ground truth's own samples, which a run makes once an object and view.",
     ))  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def _brute_force(ours: surface.Cloud, truth: surface.Cloud, options: Options) ->
     )  # fmt: skip
 
 
-def growth(options: Options) -> Curve:
+def growth(options: Options) -> tuple[Curve, ...]:
     """Seconds of neighbours in both directions, trees built, against the number of points."""
     sizes = (250, 500, 1000, 2000, 4000) if options.quick else (6250, 12500, 25000, 50000, 100000)
     calls = {}
@@ -174,4 +174,5 @@ def growth(options: Options) -> Curve:
         calls[points] = lambda a=ours.points, b=truth.points: (index(b).query(a), index(a).query(b))
     taken = interleaved(calls, rounds=5, seconds=10)
     why = "n log n, which is 1.1 over these sizes"
-    return Curve("neighbours both ways", "points", "s", sizes, tuple(spread(taken[n]) for n in sizes), 1.1, why)
+    costs = tuple(spread(taken[n]) for n in sizes)
+    return (Curve("neighbours both ways", "points", "s", sizes, costs, 1.1, why),)

@@ -17,7 +17,7 @@ Distance = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Shape:
-    """distance: points (n, 3) -> (n,), negative inside. parts: how many components its surface has. thinnest: length."""
+    """distance: points (n, 3) -> (n,), negative inside. parts: components of its surface. thinnest: a length."""
 
     name: str
     distance: Distance

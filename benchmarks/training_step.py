@@ -28,8 +28,8 @@ from methods.training.optimiser import build_optimisers
 SUMMARY = "one training step: loss, backward pass, clipping, optimisers; data at hand"
 TOLERANCE = 1e-4
 TRIED = (
-    "Compiling the blocks is a switch of the training (`hardware.compile`) and stands in docs/log.md; Muon and AdamW are"
-    " the same on both sides."
+    "Compiling the blocks is a switch of the training (`hardware.compile`) and stands in docs/log.md; the optimisers"
+    " are the same on both sides."
 )
 
 Loss = Callable[[torch.Generator], Tensor]
@@ -47,7 +47,6 @@ class Step:
     plain_loss: Loss | None
     edges: tuple[str, ...]
     optimiser: Mapping[str, Any]
-    lr: float
 
 
 def run(options: Options) -> Outcome:
@@ -57,7 +56,7 @@ def run(options: Options) -> Outcome:
         step = build(options)
         rows += compared(step, options)
         del step
-    return Outcome("training_step", tuple(rows), (growth(options),), (
+    return Outcome("training_step", tuple(rows), growth(options), (
         "`written plainly` is the same module, data, batch, precision and optimiser, with the attention path that this"
         " project did not choose for the device and, for MAR, every token in the diffusion head. The other lines change"
         " one thing each.",
@@ -86,7 +85,16 @@ def vae_step(options: Options, batch: int | None = None) -> Step:
         noise = torch.randn(shape, generator=generator).to(options.device)
         return model.loss(cloud, normals, where, labels, bank="hr", kl_weight=vae["kl_weight"], noise=noise)[0]
 
-    return Step("VAE", model, batch, training["precision"], loss, None, model.EDGES, params["optimiser"], training["lr"])
+    return Step(
+        "VAE",
+        model,
+        batch,
+        training["precision"],
+        loss,
+        None,
+        model.EDGES,
+        params["optimiser"],
+    )
 
 
 def lr_step(options: Options, batch: int | None = None) -> Step:
@@ -124,7 +132,6 @@ def _mar_step(name: str, options: Options, batch: int | None, tokens: int | None
         lambda generator: all_tokens_loss(model, *data, generator=generator, **settings),
         model.EDGES,
         params["optimiser"],
-        training["lr"],
     )
 
 
@@ -142,7 +149,16 @@ def dit_step(options: Options, batch: int | None = None) -> Step:
         drop = params["mar"]["condition_drop"]
         return diffusion_loss(model, data, diffusion=diffusion, drop=drop, generator=generator)[0]
 
-    return Step("DiT-LR", model, batch, training["precision"], loss, None, model.EDGES, params["optimiser"], training["lr"])
+    return Step(
+        "DiT-LR",
+        model,
+        batch,
+        training["precision"],
+        loss,
+        None,
+        model.EDGES,
+        params["optimiser"],
+    )
 
 
 def _batch(params: Mapping[str, Any], name: str, batch: int, options: Options) -> Batch:
@@ -173,7 +189,9 @@ def compared(step: Step, options: Options) -> list[Row]:
     errors = {name: _error(step, loss, path) for name, (loss, path, _) in variants.items()}
     calls = {"ours": _taken(step, step.loss, nullcontext, step.precision, options)}
     calls |= {name: _taken(step, *variant, options) for name, variant in variants.items()}
-    times = interleaved(calls, rounds=3 if options.quick else 9, seconds=1 if options.quick else 30, wait=wait_of(options.device))
+    times = interleaved(
+        calls, rounds=3 if options.quick else 9, seconds=1 if options.quick else 30, wait=wait_of(options.device)
+    )
     kept = {
         "ours": kept_bytes(lambda: _loss(step.loss, nullcontext, step.precision, options)),
         "written plainly": kept_bytes(lambda: _loss(plain_loss, other, step.precision, options)),
@@ -256,7 +274,7 @@ def kept_bytes(loss: Callable[[], Tensor]) -> int:
     return sum(storages.values())
 
 
-def growth(options: Options) -> Curve:
+def growth(options: Options) -> tuple[Curve, ...]:
     """Seconds of MAR-LR's loss and backward pass against tokens; the theory is the growth of the counted FLOPs."""
     sizes = (4, 8, 16, 24, 32) if options.quick else (16, 32, 64, 128, 256)
     calls, flops = {}, []
@@ -270,4 +288,5 @@ def growth(options: Options) -> Curve:
         flops.append(counted(call)[1])
     times = interleaved(calls, rounds=5, seconds=2 if options.quick else 20, wait=wait_of(options.device))
     costs = tuple(spread(times[tokens]) for tokens in sizes)
-    return Curve("MAR-LR, batch 4", "tokens", "s", sizes, costs, slope(sizes, flops)[0], "growth of the counted FLOPs")
+    theory = slope(sizes, flops)[0]
+    return (Curve("MAR-LR, batch 4", "tokens", "s", sizes, costs, theory, "growth of the counted FLOPs"),)

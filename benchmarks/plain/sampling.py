@@ -66,7 +66,9 @@ def sample(
             z = [model.predict(branch, latents, known) for branch in branches]
         else:
             copies = len(branches)
-            z = list(model.predict(torch.cat(branches), latents.repeat(copies, 1, 1), known.repeat(copies, 1)).chunk(copies))
+            z = list(
+                model.predict(torch.cat(branches), latents.repeat(copies, 1, 1), known.repeat(copies, 1)).chunk(copies)
+            )
         shape = (diffusion.steps + 1, new.shape[1], model.channels)
         noise = torch.from_numpy(np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs], 1)).to(device)
         if plain.all_tokens:

@@ -48,8 +48,8 @@ def all_tokens_loss(
 ) -> Tensor:
     """`MaskedAutoregressive.loss` with every token in the head, and the unmasked ones' losses multiplied by zero.
 
-    That is how the diffusion loss of masked autoregressive models is usually written. The draws are those of the model's
-    own loss in the same order (places that are not masked get none and stay at 0), so the values agree.
+    That is how the diffusion loss of masked autoregressive models is usually written. The draws are those of the
+    model's own loss in the same order (places that are not masked get none and stay at 0), so the values agree.
     """
     b, tokens, channels, device = len(latents), model.tokens, model.channels, latents.device
     masked = max(1, math.ceil(tokens * mask_ratio(generator, **mask)))
