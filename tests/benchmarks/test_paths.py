@@ -11,6 +11,7 @@ from benchmarks.__main__ import PATHS, main
 from benchmarks.options import Options
 from core.errors import UserError
 from core.identity import ROOT
+from data.sources import load
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -53,7 +54,13 @@ def test_a_peer_is_imported_from_its_clone_and_leaves_nothing(tmp_path):
 def test_too_few_meshes_are_refused(tmp_path):
     (tmp_path / "a.obj").write_text("v 0 0 0\n")
     with pytest.raises(UserError, match="1 meshes, the benchmark needs 5"):
-        preparation.objects(Options(meshes=tmp_path), 5)
+        preparation.objects(Options(meshes=tmp_path), 5, tmp_path)
+
+
+def test_procedural_objects_are_prepared_as_anyones_meshes(tmp_path):
+    source, specs = preparation.objects(Options(), 3, tmp_path)
+    assert len({spec.object for spec in specs}) == 3
+    assert all(not load(spec, source).solid for spec in specs)  # so that the watertight stage has its work
 
 
 def test_the_full_recipe_is_the_one_that_was_asked_for():
@@ -65,7 +72,8 @@ def test_the_full_recipe_is_the_one_that_was_asked_for():
 
 
 def test_job_counts_are_read_from_snakemakes_table():
-    text = "Building DAG\nJob stats:\njob        count\n--------  -------\nfit            12\nprepare        26\ntotal          38\n"
+    rows = "fit            12\nprepare        26\ntotal          38\n"
+    text = f"Building DAG\nJob stats:\njob        count\n--------  -------\n{rows}"
     assert dag.job_counts(text + "\n" + text) == {"fit": 12, "prepare": 26, "total": 38}
     with pytest.raises(RuntimeError, match="no table"):
         dag.job_counts("Nothing to be done\n")
