@@ -199,14 +199,15 @@ def timed(params: Any, cells: int, settings: dict[str, Any], options: Options) -
 
 def _real(settings: dict[str, Any], options: Options) -> Row:
     """A fitted decoder on prepared objects, if `--stage` and `--prepared` name them."""
-    what = "129^3, a fitted decoder on prepared objects, fewer queries"
+    cells = 32 if options.quick else 128
+    what = f"{cells + 1}^3, a fitted decoder (float32) on prepared objects, fewer queries"
     if options.stage is None or options.prepared is None:
         return Row(what, "x", None, "dense grid", peer_status="not run: --stage and --prepared name a VAE and data")
     from data.store import Split
     from methods.mar3d.latents import load_vae
 
     vae, _ = load_vae(options.stage, torch.device(options.device))
-    split, cells = Split(options.prepared, "test"), 32 if options.quick else 128
+    split = Split(options.prepared, "test")
     count = min(len(split), 2 if options.quick else 100)
     fewer, farthest, lost, without, steep = [], [], [], 0, []
     for i in range(count):
