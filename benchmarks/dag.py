@@ -98,7 +98,7 @@ def _plans(settings: int, seeds: int, options: Options) -> Row:
     def both() -> None:
         jobs[:] = [dry_run(config) for config in configs]
 
-    taken = interleaved({"both": both}, rounds=3, warm_up=0 if options.quick else 1)["both"]
+    taken = interleaved({"both": both}, rounds=1 if options.quick else 3, warm_up=0 if options.quick else 1)["both"]
     total = sum(counts["total"] for counts in jobs)
     seconds = spread(taken)
     return Row(
@@ -133,7 +133,7 @@ def start(code: str) -> bool:
 
 def _starts(options: Options) -> list[Row]:
     calls = {name: (lambda code=code: start(code)) for name, code in STARTS.items()}
-    taken = interleaved(calls, rounds=3 if options.quick else 7, seconds=60)
+    taken = interleaved(calls, rounds=1 if options.quick else 7, seconds=60)
     rows = []
     for name, call in calls.items():
         seconds, torch = spread(taken[name]), call()
@@ -156,7 +156,7 @@ def growth(options: Options) -> tuple[Curve, ...]:
         counts = [(5, 1), (10, 1), (10, 2), (20, 2), (20, 4)]
     configs = {s * n: config_of(s, n, DATASETS[0], 500) for s, n in counts}
     calls = {size: (lambda config=config: dry_run(config)) for size, config in configs.items()}
-    taken = interleaved(calls, rounds=3, seconds=0, warm_up=0)
+    taken = interleaved(calls, rounds=1 if options.quick else 3, warm_up=0)
     sizes = tuple(configs)
     costs = tuple(spread(taken[size]) for size in sizes)
     return (Curve("`snakemake -n`", "settings x seeds", "s", sizes, costs, 1.0, "a job is planned by itself"),)

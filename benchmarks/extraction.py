@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from benchmarks.growth import Curve
 from benchmarks.measure import Spread, interleaved, ratios, spread
 from benchmarks.networks import cast, params_of, randomised, wait_of
 from benchmarks.options import Options
+from benchmarks.plain import hierarchical
 from benchmarks.result import Equality, Outcome, Row, Target
 from benchmarks.shapes import STEEP, Shape, shapes
 from methods.layers.extraction import Field, evaluate, nodes, surface
@@ -46,7 +47,7 @@ def run(options: Options) -> Outcome:
     params = params_of("mar3d", options)
     settings = settings_of(params)
     resolutions = (64,) if options.quick else (128, 256, 512)
-    rows = [agreement(cells, settings, options) for cells in resolutions]
+    rows = [row for cells in resolutions for row in agreement(cells, settings)]
     for cells in resolutions:
         rows.append(timed(params, cells, settings, options))
     rows.append(_real(settings, options))
@@ -68,50 +69,72 @@ def settings_of(params: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------- the same mesh?
 
 
-def agreement(cells: int, settings: dict[str, Any], options: Options) -> Row:
-    """Dense against coarse-to-fine on all closed forms: queries, lost components, farthest vertex, certificate."""
+@dataclass
+class Found:
+    """What one way of extracting gave on all shapes, against the dense grid."""
+
+    fewer: list[float] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    gained: list[str] = field(default_factory=list)
+    farthest: float = 0.0
+
+    def add(self, shape: Shape, asked: int, values: np.ndarray, dense: tuple[int, Any]) -> None:
+        """One shape's values and number of queries; dense: number of nodes, mesh."""
+        apart = faithful.difference(surface(values), dense[1], TOLERANCE)
+        self.fewer.append(dense[0] / asked)
+        self.lost += [shape.name] * apart.lost
+        self.gained += [shape.name] * apart.gained
+        self.farthest = max(self.farthest, apart.farthest)
+
+    @property
+    def equality(self) -> Equality:
+        """Of the meshes."""
+        error = float("inf") if self.lost or self.gained else self.farthest
+        return Equality("the dense mesh: farthest vertex, infinite where a component differs", error, TOLERANCE)
+
+    def __str__(self) -> str:
+        lost, gained = self.lost, self.gained
+        return f"components lost: {len(lost)}{_names(lost)}, gained: {len(gained)}{_names(gained)}"
+
+
+def agreement(cells: int, settings: dict[str, Any]) -> list[Row]:
+    """On all closed forms: queries, lost components, farthest vertex, certificate; ours and the peer as described."""
     chosen = shapes()
     if cells > 256:  # the dense field alone is 0.5 GB, and takes its time
         chosen = tuple(shape for shape in chosen if shape.name in FEW)
-    fewer, lost, gained, farthest, without, bands = [], [], [], 0.0, [], []
+    ours, theirs, without = Found(), Found(), 0
+    band = settings["band"]
     for shape in chosen:
-        field = Counted(shape.field)
-        values = evaluate(field, cells, **settings)
-        dense = dense_values(shape.field, cells)
-        fewer.append(dense.size / field.points)
-        apart = faithful.difference(surface(values), surface(dense), TOLERANCE)
-        bands.append(faithful.band_needed(STEEP, cells, settings["coarsest"]))
-        if not faithful.certified(STEEP, cells, settings["coarsest"], settings["band"]):
-            without.append(shape.name)
-        lost += [shape.name] * apart.lost
-        gained += [shape.name] * apart.gained
-        farthest = max(farthest, apart.farthest)
-    target = (Target("queries", QUERIES[cells], spread(fewer).median),) if cells in QUERIES else ()
-    found = f"components lost: {len(lost)}{_names(lost)}, gained: {len(gained)}{_names(gained)}"
+        values = dense_values(shape.field, cells)
+        dense = values.size, surface(values)
+        counted = Counted(shape.field)
+        ours.add(shape, values=evaluate(counted, cells, **settings), asked=counted.points, dense=dense)
+        counted = Counted(shape.field)
+        theirs.add(shape, values=hierarchical.evaluate(counted, cells, band=band), asked=counted.points, dense=dense)
+        without += not faithful.certified(STEEP, cells, settings["coarsest"], band)
+    needed = faithful.band_needed(STEEP, cells, settings["coarsest"])
     certificate = (
-        f"certified: {len(chosen) - len(without)} of {len(chosen)} shapes; a band of {max(bands):.1f} would certify all"
+        f"certified: {len(chosen) - without} of {len(chosen)} shapes; a band of {needed:.1f} would certify all"
     )
-    return Row(
-        f"{cells + 1}^3, {len(chosen)} closed forms, fewer queries",
-        "x",
-        spread(fewer),
-        "dense grid",
-        equality=Equality(
-            "the dense mesh: farthest vertex, infinite where a component differs",
-            float("inf") if lost or gained else farthest,
-            TOLERANCE,
-        ),
-        limit=f"{found}; {certificate}",
-        targets=target,
-        tried=tried_bands(cells, settings, chosen[-3:], options) if cells <= 128 else "",
-    )
+    targets = (Target("queries", QUERIES[cells], spread(ours.fewer).median),) if cells in QUERIES else ()
+    what = f"{cells + 1}^3, {len(chosen)} closed forms, fewer queries"
+    described = Row(
+        what, "x", spread(ours.fewer), "Hunyuan3D-2's hierarchical decoder, as described", spread(theirs.fewer),
+        ratio=ratios(ours.fewer, theirs.fewer), limit=f"the peer's {theirs}; its farthest vertex {theirs.farthest:.1e}",
+    )  # fmt: skip
+    tried = tried_bands(cells, settings, chosen[-3:]) if cells <= 128 else ""
+    own = Row(
+        what, "x", spread(ours.fewer), "dense grid", equality=ours.equality, limit=f"{ours}; {certificate}",
+        targets=targets, tried=tried,
+    )  # fmt: skip
+    return [own, described]
 
 
 def _names(names: list[str]) -> str:
     return f" ({', '.join(sorted(set(names)))})" if names else ""
 
 
-def tried_bands(cells: int, settings: dict[str, Any], thin: tuple[Shape, ...], options: Options) -> str:
+def tried_bands(cells: int, settings: dict[str, Any], thin: tuple[Shape, ...]) -> str:
     """Other bands and first grids on a few shapes: what they cost and what they lose."""
     found = []
     dense = {shape.name: surface(dense_values(shape.field, cells)) for shape in thin}

@@ -22,8 +22,8 @@ the plots. Each path stands beside the same work done plainly or another project
 """
 
 NOTHING = """\
-**Nothing has been measured yet.** `make bench` on a machine that does nothing else fills this page (about 20 minutes on
-two cores).
+**Nothing has been measured yet.** `make bench` on a machine that does nothing else fills this page (meant to
+take at most 20 minutes on two cores).
 """
 
 TAIL = """\

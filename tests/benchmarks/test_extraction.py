@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from benchmarks import extraction
+from benchmarks import extraction, faithful
 from benchmarks.extraction import Counted, dense_values, exact
 from benchmarks.networks import params_of, randomised
 from benchmarks.options import Options
+from benchmarks.plain import hierarchical
 from benchmarks.shapes import shapes
-from methods.layers.extraction import evaluate
+from methods.layers.extraction import evaluate, surface
 from methods.mar3d.latents import save_vae
 from methods.mar3d.pyramid_vae import build_vae
 
@@ -40,11 +41,11 @@ def test_agreement_is_refused_where_a_part_is_lost(monkeypatch):
     speck = [shape for shape in shapes() if "speck" in shape.name]
     monkeypatch.setattr(extraction, "shapes", lambda: tuple(speck))
     monkeypatch.setattr(extraction, "tried_bands", lambda *_: "")
-    row = extraction.agreement(128, {"coarsest": 16, "band": 0.5}, Options(quick=True))
+    row, _ = extraction.agreement(128, {"coarsest": 16, "band": 0.5})
     assert not row.equality.holds
     assert f"lost: 1 ({speck[0].name})" in row.limit
     assert "certified: 0 of 1" in row.limit
-    assert extraction.agreement(64, {"coarsest": 32, "band": 30.0}, Options(quick=True)).equality.holds
+    assert extraction.agreement(64, {"coarsest": 32, "band": 30.0})[0].equality.holds
 
 
 def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_path):
@@ -72,3 +73,15 @@ def test_the_slabs_that_are_timed_are_whole_layers(cells, every):
     slab = next(extraction.layers(cells, 1))
     assert len(slab) == (cells + 1) ** 2
     assert len(range(0, cells + 1, every)) >= 5
+
+
+def test_the_decoder_as_described_gives_the_dense_mesh_of_a_thick_shape_and_asks_for_less():
+    ring = shapes()[1]
+    counted = Counted(ring.field)
+    values = hierarchical.evaluate(counted, 64, band=3.0, smallest=16)
+    assert counted.points < 65**3 / 2
+    assert np.isnan(values).any()
+    dense = dense_values(ring.field, 64)
+    asked = ~np.isnan(values)
+    np.testing.assert_array_equal(values[asked], dense[asked])
+    assert faithful.difference(surface(values), surface(dense), 1e-4) == faithful.Difference(0, 0, 0.0)
