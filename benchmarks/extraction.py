@@ -78,9 +78,9 @@ class Found:
     gained: list[str] = field(default_factory=list)
     farthest: float = 0.0
 
-    def add(self, shape: Shape, asked: int, values: np.ndarray, dense: tuple[int, Any]) -> None:
-        """One shape's values and number of queries; dense: number of nodes, mesh."""
-        apart = faithful.difference(surface(values), dense[1], TOLERANCE)
+    def add(self, shape: Shape, asked: int, mesh: Any, dense: tuple[int, Any]) -> None:
+        """One shape's mesh and number of queries; dense: number of nodes, mesh."""
+        apart = faithful.difference(mesh, dense[1], TOLERANCE)
         self.fewer.append(dense[0] / asked)
         self.lost += [shape.name] * apart.lost
         self.gained += [shape.name] * apart.gained
@@ -108,9 +108,11 @@ def agreement(cells: int, settings: dict[str, Any]) -> list[Row]:
         values = dense_values(shape.field, cells)
         dense = values.size, surface(values)
         counted = Counted(shape.field)
-        ours.add(shape, values=evaluate(counted, cells, **settings), asked=counted.points, dense=dense)
+        mesh = surface(evaluate(counted, cells, **settings))
+        ours.add(shape, counted.points, mesh, dense)
         counted = Counted(shape.field)
-        theirs.add(shape, values=hierarchical.evaluate(counted, cells, band=band), asked=counted.points, dense=dense)
+        mesh = hierarchical.surface(hierarchical.evaluate(counted, cells, band=band))
+        theirs.add(shape, counted.points, mesh, dense)
         without += not faithful.certified(STEEP, cells, settings["coarsest"], band)
     needed = faithful.band_needed(STEEP, cells, settings["coarsest"])
     certificate = (

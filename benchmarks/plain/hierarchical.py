@@ -4,7 +4,7 @@
 2. A node is active if a neighbour along an axis has the other sign, or if |value| < band.
 3. Grow the active nodes by one node in all directions, except before the last grid; put them on the finer grid; grow by
    one there, by two on the last grid.
-4. Evaluate these; the others are NaN, which marching cubes leaves out.
+4. Evaluate these; the others are NaN, and faces that marching cubes puts between a number and NaN are left out.
 
 Its band of 0.95 is for truncated distances that reach 1; for logits it is ours.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from methods.layers.extraction import Field, nodes
+from methods.layers.extraction import surface as cubes
 
 SMALLEST = 63
 BOX = np.ones((3, 3, 3), bool)
@@ -38,6 +39,18 @@ def evaluate(field: Field, cells: int, *, band: float, smallest: int = SMALLEST)
         values = np.full((level + 1,) * 3, np.nan, np.float32)
         values[tuple(index.T)] = field(nodes(index, level))
     return values
+
+
+def surface(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """`methods.layers.extraction.surface` of values with NaN among them; None where no face is left."""
+    found = cubes(values)
+    if found is None:
+        return None
+    vertices, faces = found
+    kept = np.isfinite(vertices).all(axis=1)
+    faces = faces[kept[faces].all(axis=1)]
+    used, faces = np.unique(faces, return_inverse=True)
+    return (vertices[used], faces.reshape(-1, 3)) if len(used) else None
 
 
 def _active(values: np.ndarray, band: float) -> np.ndarray:

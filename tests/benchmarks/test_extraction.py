@@ -84,4 +84,16 @@ def test_the_decoder_as_described_gives_the_dense_mesh_of_a_thick_shape_and_asks
     dense = dense_values(ring.field, 64)
     asked = ~np.isnan(values)
     np.testing.assert_array_equal(values[asked], dense[asked])
-    assert faithful.difference(surface(values), surface(dense), 1e-4) == faithful.Difference(0, 0, 0.0)
+    assert faithful.difference(hierarchical.surface(values), surface(dense), 1e-4) == faithful.Difference(0, 0, 0.0)
+
+
+def test_faces_between_a_number_and_nothing_are_left_out():
+    values = np.full((9, 9, 9), np.nan, np.float32)
+    values[2:7, 2:7, 2:7] = -1
+    values[4, 4, 4] = 1
+    vertices, faces = hierarchical.surface(values)
+    assert np.isfinite(vertices).all()
+    assert len(faces) == 8
+    values[3:6, 3:6, 3:6] = 1  # up to what is known: nothing is between
+    values[values < 0] = np.nan
+    assert hierarchical.surface(values) is None
