@@ -18,7 +18,8 @@ the plots. Each path stands beside the same work done plainly or another project
 - **Target, reached, missed by, tried**: what was aimed at, what came out, the factor that is wanting, what was tried.
 - A run on a busy machine says so and is not to be quoted. `--quick` sizes go elsewhere and are not for quoting either.
 
-`python -m benchmarks --help` has the options: a device, a scale, real meshes, a fitted decoder, clones of peers.
+`python -m benchmarks run --help` has the options: a device, a scale, real meshes, a fitted decoder, clones of peers;
+`make bench BENCH_FLAGS="--meshes DIR"` hands them on.
 """
 
 NOTHING = """\
