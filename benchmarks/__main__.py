@@ -87,7 +87,8 @@ def _run(options: argparse.Namespace) -> int:
     from benchmarks import machine, report, result
 
     out = options.out or (QUICK_OUT if options.quick else HERE)
-    results = out / "results" / f"{machine.machine_name('' if options.device == 'cpu' else options.device)}.json"
+    other = " ".join(name for name in dict.fromkeys((options.device, options.scale)) if name != "cpu")
+    results = out / "results" / f"{machine.machine_name(other)}.json"
     chosen, failed = _chosen(options), []
     environment = {**os.environ, **dict.fromkeys(VARIABLES, "1")}
     about = machine.describe(threads=1)  # before anything is started

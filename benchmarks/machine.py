@@ -52,8 +52,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def machine_name(device: str = "") -> str:
-    """The stem of the results file: processor (and device) and cores, in letters that any file system takes."""
-    words = f"{processor()} {cores()} cores {device}"
+def machine_name(other: str = "") -> str:
+    """The stem of the results file: processor, cores, and what else sets a run apart, as any file system takes it."""
+    words = f"{processor()} {cores()} cores {other}"
     words = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*?GHz|\bProcessor\b", " ", words, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")

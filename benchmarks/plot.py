@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
+
+from matplotlib.ticker import LogLocator
 
 from benchmarks.growth import Curve
 from core.files import atomic_path
@@ -14,10 +17,10 @@ from reports.figures.style import COLUMN, FAINT, MARKS, figure
 def draw(curves: Sequence[Curve], path: Path) -> None:
     """A panel for each unit of cost among the curves, side by side, as PNG."""
     units = list(dict.fromkeys((curve.size, curve.unit) for curve in curves))
-    with figure(COLUMN * len(units), 2.6) as made:
+    with figure(COLUMN * len(units), 2.8) as made:
         panels = made.subplots(1, len(units), squeeze=False)[0]
         for axes, unit in zip(panels, units, strict=True):
-            for curve, mark in zip([c for c in curves if (c.size, c.unit) == unit], MARKS, strict=False):
+            for curve, mark in zip([c for c in curves if (c.size, c.unit) == unit], cycle(MARKS), strict=False):
                 medians = [cost.median for cost in curve.costs]
                 spans = [[c.median - c.low for c in curve.costs], [c.high - c.median for c in curve.costs]]
                 label = f"{curve.label}: slope {curve.slope[0]:.2f}"
@@ -26,15 +29,17 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
                 )
                 if curve.theory is not None:
                     axes.plot(curve.sizes, _through_middle(curve), color=FAINT, linewidth=0.6,
-                              label=f"theory: {curve.theory:.2f}")  # fmt: skip
+                              label=f"slope of the theory: {curve.theory:.2f}")  # fmt: skip
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xticks(sorted({size for c in curves if (c.size, c.unit) == unit for size in c.sizes}))
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.minorticks_off()
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.set_xlabel(unit[0])
-            axes.set_ylabel(unit[1])
-            axes.legend(loc="upper left")
+            axes.set_ylabel({"s": "seconds"}.get(unit[1], unit[1]))
+            axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0))
         made.tight_layout()
         with atomic_path(path) as temporary:
             made.savefig(temporary, format="png", metadata={"Software": None})
