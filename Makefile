@@ -11,7 +11,7 @@ OPTIONS := $(if $(filter-out cpu,$(SCALE)),--scale $(SCALE)) $(if $(DATASET),--d
 SETTINGS := $(if $(filter-out cpu,$(SCALE))$(DATASET),--config scale=$(SCALE)$(if $(DATASET), 'dataset=$(DATASET)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test table2 all
+.PHONY: help setup test table2 all bench
 
 help: ## this text
 	@echo "make setup                        the environment alone (.venv, from requirements.lock)"
@@ -19,6 +19,7 @@ help: ## this text
 	@echo "                                  DATASET: procedural (default), meshes, or the path of a folder of meshes"
 	@echo "make all [SCALE=…] [DATASET=…]    every table and figure, the claims, and Snakemake's report in reports/report.html"
 	@echo "make test                         all tests"
+	@echo "make bench                        speed of the hot paths, on a machine that does nothing else: benchmarks/README.md"
 
 setup: $(VENV)/.complete ## the environment alone
 
@@ -36,3 +37,6 @@ all: $(VENV)/.complete ## every table and figure, the claims, and Snakemake's re
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/all
 	@$(ENVIRONMENT) python -m pipeline verdict $(OPTIONS) reports/all
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) --report reports/report.html -- reports/all
+
+bench: $(VENV)/.complete ## speed of the hot paths
+	@$(ENVIRONMENT) python -m benchmarks run $(BENCH_FLAGS)
