@@ -52,7 +52,7 @@ def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_pat
     options = Options(quick=True, stage=tmp_path, prepared=prepared)
     params = params_of("mar3d", options)
     vae = randomised(lambda: build_vae(params["vae"], params["latent"]), "test", device="cpu")
-    save_vae(tmp_path / "weights.safetensors", vae, {}, {"vae": params["vae"], "latent": params["latent"]})
+    save_vae(tmp_path, vae, {}, {"vae": params["vae"], "latent": params["latent"]})
     row = extraction._real(SETTINGS, options)
     assert row.cost.n == 2
     # Random weights give logits that are all within the band: every node of both grids is asked for.
