@@ -6,10 +6,12 @@ VENV := .venv
 # The environment first on the path, so that the rules' `python` is this one.
 ENVIRONMENT := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONPATH=
 # One --config for both: a second one would replace the first.
+# The same for `python -m pipeline`.
+OPTIONS := $(if $(filter-out cpu,$(SCALE)),--scale $(SCALE)) $(if $(DATASET),--dataset '$(DATASET)')
 SETTINGS := $(if $(filter-out cpu,$(SCALE))$(DATASET),--config scale=$(SCALE)$(if $(DATASET), 'dataset=$(DATASET)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test table2 all
+.PHONY: help setup test table2 all bench
 
 help: ## this text
 	@echo "make setup                        the environment alone (.venv, from requirements.lock)"
@@ -17,6 +19,7 @@ help: ## this text
 	@echo "                                  DATASET: procedural (default), meshes, or the path of a folder of meshes"
 	@echo "make all [SCALE=…] [DATASET=…]    every table and figure, the claims, and Snakemake's report in reports/report.html"
 	@echo "make test                         all tests"
+	@echo "make bench                        speed of the hot paths, on a machine that does nothing else: benchmarks/README.md"
 
 setup: $(VENV)/.complete ## the environment alone
 
@@ -28,7 +31,12 @@ test: $(VENV)/.complete ## all tests
 
 table2: $(VENV)/.complete ## from meshes to reports/table2.csv
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/table2.csv
+	@$(ENVIRONMENT) python -m pipeline verdict $(OPTIONS) reports/table2.csv
 
 all: $(VENV)/.complete ## every table and figure, the claims, and Snakemake's report
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/all
+	@$(ENVIRONMENT) python -m pipeline verdict $(OPTIONS) reports/all
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) --report reports/report.html -- reports/all
+
+bench: $(VENV)/.complete ## speed of the hot paths
+	@$(ENVIRONMENT) python -m benchmarks run $(BENCH_FLAGS)

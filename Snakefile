@@ -10,7 +10,7 @@ from snakemake.utils import min_version
 
 from core.errors import UserError
 from core.identity import source_hash
-from pipeline import lock, outcome
+from pipeline import lock, needs, outcome
 from pipeline.artefacts import ARTEFACTS, EVERYTHING, asked_for
 from pipeline.config import load
 from pipeline.dag import Dag
@@ -34,6 +34,7 @@ wildcard_constraints:
 localrules:
     describe,
     everything,
+    weights,
 
 
 rule all:

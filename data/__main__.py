@@ -1,4 +1,4 @@
-"""The front door of the room: `python -m data prepare|quarantine|preview|images|info --help`."""
+"""The front door of the room: `python -m data acquire|list|datasets|prepare|quarantine|preview|images|info --help`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, run_cli
+from data.acquire.command import add_commands, add_source_options, source_of
 from data.prepare import DEFAULTS, already_prepared, check_params, prepare_shard, shard_count, shard_path, shard_specs
-from data.sources import SPLITS, list_objects
+from data.sources import DOWNLOADED, SPLITS, list_objects
 
 JOB = ("dataset", "source", "params", "split", "shard", "shard_size", "out")
 PREPARE = """\
@@ -19,11 +20,12 @@ Prepare a dataset: watertight solids, surface points, occupancy and condition im
   python -m data prepare --source procedural --train 100 --val 10 --test 10 --out runs/try/prepared
   python -m data prepare --source path/to/meshes --out runs/mine/prepared --jobs 2
   python -m data prepare --source path/to/meshes --index index.csv --train 200 --set points=2048 image_size=64 --out …
+  python -m data prepare --source gso --root runs/raw/gso --list data/lists/gso_test.csv --set shading=texture --out …
 
-The first makes objects from seeds; the others read .obj .ply .stl .off .glb .gltf files, split by the CSV (columns
-id, path, split, category) or, without one, 80/10/10 by the hash of their names. Shards that exist are kept, so a run
-that was stopped goes on where it was. Objects that cannot be used are left out, each with its reason in a
-quarantine.csv; the run says how many.
+The first makes objects from seeds; the last takes what `python -m data acquire` has brought; the others read .obj .ply
+.stl .off .glb .gltf files, split by the CSV (columns id, path, split, category) or, without one, 80/10/10 by the hash
+of their names. Shards that exist are kept, so a run that was stopped goes on where it was. Objects that cannot be used
+are left out, each with its reason in a quarantine.csv; the run says how many.
 
 parameters for --set, and what holds without it:
 """
@@ -32,7 +34,8 @@ parameters for --set, and what holds without it:
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run one command."""
     parser = argparse.ArgumentParser(prog="python -m data", description="Raw meshes in, prepared shards out.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="prepare|quarantine|preview|images|info")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_commands(commands)
 
     known = "\n".join(f"  {name:14s}{json.dumps(value)}" for name, value in DEFAULTS.items())
     raw = argparse.RawDescriptionHelpFormatter
@@ -40,8 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
         "prepare", help="prepare a dataset, or one shard of it", description=PREPARE + known, formatter_class=raw
     )
     prepare.add_argument(
-        "--source", default="procedural", help="`procedural`, or a folder of meshes (default: procedural)"
+        "--source",
+        default="procedural",
+        help=f"`procedural`, a folder of meshes, or {', '.join(DOWNLOADED)} (default: procedural)",
     )
+    add_source_options(prepare)
     prepare.add_argument("--index", help="CSV of splits and categories, relative to the folder")
     for split, count in zip(SPLITS, (100, 10, 10), strict=True):
         prepare.add_argument(
@@ -126,6 +132,9 @@ def _prepare(options: argparse.Namespace) -> int:
             for split, default in zip(SPLITS, (100, 10, 10), strict=True)
         }
         dataset, source = "procedural", {"source": "procedural", "counts": counts}
+    elif options.source in DOWNLOADED:
+        dataset, source = options.source, source_of(options, options.source)
+        source["limit"] = {s: n for s, n in counts.items() if n is not None}
     else:
         dataset = Path(options.source).resolve().name
         source = {

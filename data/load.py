@@ -1,17 +1,21 @@
 """Read a mesh file into plain arrays, or say in one sentence why it cannot be used.
 
-Reads .obj .ply .stl .off .glb .gltf with trimesh. Scenes are merged with their node transforms; textures are baked
-into vertex colours. No code in the file is run and nothing outside the mesh's folder is opened on purpose.
+Reads .obj .ply .stl .off .glb .gltf with trimesh. Scenes are merged with their node transforms and keep their
+textures. No code in the file is run, and a mesh's materials and textures are read from its own folder alone, or from
+folders that the caller names.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
+from data.texture import Texture, merged, texture_of
 
 EXTENSIONS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 MAX_FACES = 500_000  # a heavier mesh costs minutes and memory for no visible gain at our resolutions: quarantined
@@ -31,6 +35,7 @@ class BadMesh(Exception):  # noqa: N818 - the word of the quarantine list, share
 class RawMesh:
     """A triangle mesh: `vertices` (n, 3) float64, `faces` (m, 3) int64, `colours` (n, 4) uint8 or None.
 
+    `texture`: images on the faces, where there are some; a face without one shows its vertices' colours.
     `solid`: known to be a closed, consistently oriented manifold without overlap of its parts, so that inside and
     outside can be asked by rays.
     """
@@ -39,16 +44,22 @@ class RawMesh:
     faces: np.ndarray
     colours: np.ndarray | None = None
     solid: bool = False
+    texture: Texture | None = None
 
 
-def read_mesh(path: str | Path, *, max_faces: int = MAX_FACES) -> RawMesh:
-    """The mesh in a file, checked by `validate`; raises `BadMesh`."""
+def read_mesh(path: str | Path, *, max_faces: int = MAX_FACES, textures: Sequence[str | Path] = ()) -> RawMesh:
+    """The mesh in a file, checked by `validate`; raises `BadMesh`.
+
+    textures: folders in which its textures are looked for after its own.
+    """
     path = Path(path)
     _check_file(path, max_faces)
     import trimesh
 
+    from data.beside import files_beside
+
     try:
-        loaded = trimesh.load(path, process=False)
+        loaded = trimesh.load(path, process=False, resolver=files_beside(path, textures))
     except MemoryError:
         raise
     except Exception as error:  # trimesh raises anything at all on broken files
@@ -143,11 +154,12 @@ def _plain(mesh, matrix: np.ndarray | None) -> RawMesh:
         vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
         if np.linalg.det(matrix[:3, :3]) < 0:  # a mirror turns the faces inside out
             faces = faces[:, ::-1]
-    return RawMesh(vertices, faces, _colours(mesh))
+    texture = texture_of(mesh, turned=matrix is not None and np.linalg.det(matrix[:3, :3]) < 0)
+    return RawMesh(vertices, faces, None if texture else _colours(mesh), texture=texture)
 
 
 def _colours(mesh) -> np.ndarray | None:
-    """Vertex colours (n, 4) uint8 from vertex or face colours, texture or material; None where there are none."""
+    """Vertex colours (n, 4) uint8 from vertex or face colours or material; None where there are none."""
     visual = mesh.visual
     try:
         if visual.kind == "texture":
@@ -166,11 +178,12 @@ def _merge(parts: list[RawMesh]) -> RawMesh:
     starts = np.cumsum([0] + [len(part.vertices) for part in parts])
     vertices = np.concatenate([part.vertices for part in parts])
     faces = np.concatenate([part.faces + start for part, start in zip(parts, starts[:-1], strict=True)])
+    texture = merged([part.texture for part in parts], [len(part.faces) for part in parts])
     if all(part.colours is None for part in parts):
-        return RawMesh(vertices, faces)
+        return RawMesh(vertices, faces, texture=texture)
     grey = np.array(GREY, dtype=np.uint8)
     colours = [np.tile(grey, (len(p.vertices), 1)) if p.colours is None else p.colours for p in parts]
-    return RawMesh(vertices, faces, np.concatenate(colours))
+    return RawMesh(vertices, faces, np.concatenate(colours), texture=texture)
 
 
 def validate(mesh: RawMesh, *, max_faces: int = MAX_FACES) -> RawMesh:
@@ -199,6 +212,7 @@ def validate(mesh: RawMesh, *, max_faces: int = MAX_FACES) -> RawMesh:
     if not kept.any():
         raise BadMesh("degenerate: every triangle has zero area")
     faces = faces[kept]
+    texture = None if mesh.texture is None else mesh.texture.of_faces(kept)
     points = vertices[np.unique(faces)]
     centred = (points - points.mean(axis=0)) / longest
     spread = np.ptp(centred @ np.linalg.eigh(centred.T @ centred)[1], axis=0)  # also finds tilted sheets
@@ -206,7 +220,8 @@ def validate(mesh: RawMesh, *, max_faces: int = MAX_FACES) -> RawMesh:
         raise BadMesh("flat: it has no volume (a single plane or line)")
     used, faces = np.unique(faces, return_inverse=True)
     faces = faces.reshape(-1, 3).astype(np.int64)
-    return RawMesh(vertices[used], faces, None if colours is None else colours[used], mesh.solid)
+    colours = None if colours is None else colours[used]
+    return replace(mesh, vertices=vertices[used], faces=faces, colours=colours, texture=texture)
 
 
 def _weld(vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray | None) -> tuple:
@@ -230,3 +245,11 @@ def normalise(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     centre = (low + high) / 2
     scale = LONGEST_SIDE / float((high - low).max())
     return (vertices - centre) * scale, centre, scale
+
+
+def turned_up(mesh: RawMesh, up: str) -> RawMesh:
+    """The mesh with +Y up; `up`: the axis that points up in it, y or z."""
+    if up == "y":
+        return mesh
+    x, y, z = mesh.vertices.T
+    return replace(mesh, vertices=np.stack([x, z, -y], axis=1))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from core.randomness import numpy_rng, seed_of
-from data.load import BadMesh, RawMesh, normalise
+from data.load import BadMesh, normalise
 from data.quantise import decode_positions, encode_normals, encode_positions, query_positions
 from data.render import Scene, encode_depth, encode_image, encode_normal
 from data.sample import sample_surface
@@ -30,7 +31,7 @@ def prepare_object(
     """
     raw = load(spec, source)
     vertices, _, _ = normalise(raw.vertices)
-    raw = RawMesh(vertices=vertices, faces=raw.faces, colours=raw.colours, solid=raw.solid)
+    raw = replace(raw, vertices=vertices)
     solid = make_solid(raw, params["grid"])
 
     surface_rng = numpy_rng("prepare", dataset, spec.object, "surface")
@@ -45,7 +46,11 @@ def prepare_object(
 
     poses = plan_views(params["azimuths"], params["rotations"], numpy_rng("prepare", dataset, spec.object, "views"))
     views = [fit_view(pose, vertices) for pose in poses]
-    scene = Scene(vertices, raw.faces, raw.colours if params["shading"] == "texture" else None)
+    scene = Scene(vertices, raw.faces)
+    if params["shading"] == "texture":
+        # An atlas of twice the picture's width has about a texel for each pixel: finer ones would only flicker.
+        texture = raw.texture and raw.texture.at_most(2 * params["image_size"])
+        scene = Scene(vertices, raw.faces, raw.colours, texture)
     pictures: dict[str, list[bytes]] = {kind: [] for kind in ("image", *params["keep"])}
     for view in views:
         picture = scene.render(
@@ -71,6 +76,8 @@ def prepare_object(
         "attribution": spec.attribution,
         "loaded_faces": str(len(raw.faces)),
     }
+    if spec.phases:
+        about["phases"] = " ".join(spec.phases)
     return PreparedObject(
         about=about,
         seed=seed,

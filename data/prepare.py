@@ -96,9 +96,11 @@ def prepare_shard(
     The quarantine file is written first and the shard renamed into place last, so a shard that exists is whole.
     """
     from data.objects import prepare_object  # before the loop: a package that is missing is no object's fault
+    from data.sources import acquired
     from data.store import write_shard
 
     out = Path(out)
+    specs = acquired(specs, source)
     split = specs[0].split if specs else out.parent.name
     params = split_params(params, split)
     kept: list[PreparedObject] = []

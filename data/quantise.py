@@ -76,3 +76,20 @@ def query_positions(surface: np.ndarray, *, seed: int, volume: int, near: int, s
         anchor = surface[np.arange(stop - start) % len(surface)]
         out[volume + start : volume + stop] = anchor + np.float32(sigma) * noise[start:stop]
     return np.clip(out, -BOX, BOX)
+
+
+def query_positions_at(
+    rows: np.ndarray, surface: np.ndarray, *, seed: int, volume: int, near: int, sigmas: tuple[float, ...]
+) -> np.ndarray:
+    """Rows (n,) of `query_positions`, without making the others."""
+    words = np.random.PCG64(seed).random_raw(volume + near)[rows]
+    out, uniform = np.empty((len(rows), 3), np.float32), rows < volume
+    bits = (words[uniform, None] >> np.array([0, 21, 42], np.uint64)) & np.uint64(2**21 - 1)
+    out[uniform] = (bits.astype(np.float64) + 0.5) * (2 * BOX / 2**21) - BOX
+    noise = _normal_table()[words[~uniform].astype("<u8").view("<u2").reshape(-1, 4)[:, :3]]
+    bounds = np.array([near * k // len(sigmas) for k in range(len(sigmas) + 1)])
+    place = rows[~uniform] - volume
+    run = np.searchsorted(bounds, place, side="right") - 1
+    anchor = surface[(place - bounds[run]) % len(surface)]
+    out[~uniform] = anchor + np.array(sigmas, np.float32)[run, None] * noise
+    return np.clip(out, -BOX, BOX)

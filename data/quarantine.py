@@ -43,11 +43,14 @@ def collect(prepared: str | Path, out: str | Path, manifest: str | Path) -> dict
     """Join the quarantine files of a prepared dataset into `out` and describe the dataset in `manifest` (JSON).
 
     The manifest holds, per split, how many objects were kept and left out and how many shards there are, the
-    parameters, and `data_hash`: SHA-256 over the shard files. Two prepared datasets of one hash are equal. A split
-    of which nothing is left is a UserError, raised after both files are written.
+    parameters, `credits` (of each source: licences, and what to cite), and `data_hash`: SHA-256 over the shard files.
+    Two prepared datasets of one hash are equal. A split of which nothing is left is a UserError, raised after both
+    files are written.
     """
+    from data.catalogue import credits
     from data.store import SPLITS, Split
 
+    objects: list[dict[str, str]] = []
     digest = hashlib.sha256()
     joined: list[tuple[str, ...]] = []
     splits: dict[str, Any] = {}
@@ -56,6 +59,7 @@ def collect(prepared: str | Path, out: str | Path, manifest: str | Path) -> dict
         if not any((Path(prepared) / name).glob("*.safetensors")):
             continue
         split = Split(prepared, name)
+        objects += split.about
         left_out = [row for path in split.paths for row in read_quarantine(quarantine_path(path))]
         joined += [(name, *row) for row in left_out]
         for path in split.paths:
@@ -73,7 +77,7 @@ def collect(prepared: str | Path, out: str | Path, manifest: str | Path) -> dict
             empty.append(f"no object of {name} could be prepared{first}")
     if not splits:
         raise UserError(f"no prepared shards in {prepared}: run `python -m data prepare --out {prepared}` first")
-    summary = {"splits": splits, "data_hash": digest.hexdigest()}
+    summary = {"splits": splits, "credits": credits(objects), "data_hash": digest.hexdigest()}
     write_text(out, as_text(joined, ("split", *COLUMNS)))
     write_json(manifest, summary)
     if empty:

@@ -1,4 +1,5 @@
-"""Condition images by ray casting: clay or vertex colours under a headlight and two lamps that move with the camera.
+"""Condition images by ray casting: clay or the mesh's own colours, under a headlight and two lamps that move with the
+camera.
 
 The ray-casting structure is built once per object in the canonical frame; each view turns its rays, not the mesh.
 """
@@ -15,6 +16,7 @@ from embreex.rtcore_scene import EmbreeScene
 from PIL import Image
 
 from data.sample import face_normals
+from data.texture import Texture
 from data.views import FIELD_OF_VIEW, View, camera
 
 CLAY = np.float32(235)  # grey of a fully lit surface
@@ -44,13 +46,20 @@ def _pixel_grid(width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Scene:
-    """One object ready to be looked at; `colours` (n, 4) uint8 per vertex, or None for clay."""
+    """One object ready to be looked at; `colours` (n, 4) uint8 per vertex, `texture` on faces; clay without."""
 
-    def __init__(self, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        colours: np.ndarray | None = None,
+        texture: Texture | None = None,
+    ) -> None:
         self.vertices = np.asarray(vertices, np.float32)
         self.faces = np.ascontiguousarray(faces, np.int32)
         self.normals = face_normals(vertices, faces)[0].astype(np.float32)
         self.colours = None if colours is None else colours[:, :3].astype(np.float32)
+        self.texture = texture
         self._embree = EmbreeScene(robust=True)
         TriangleMesh(self._embree, self.vertices, self.faces)
 
@@ -79,7 +88,7 @@ class Scene:
         normals *= np.where(towards > 0, np.float32(-1), np.float32(1))[:, None]  # two-sided: face the camera
         lamps = (LAMPS / np.linalg.norm(LAMPS, axis=1, keepdims=True)) @ to_canonical
         light = AMBIENT + np.maximum(normals @ lamps.T, 0) @ STRENGTHS
-        if self.colours is None:
+        if self.colours is None and self.texture is None:
             shade = (light * CLAY)[:, None]
         else:
             shade = light[:, None] * self._colour(prims, hits["u"][struck], hits["v"][struck])
@@ -119,10 +128,13 @@ class Scene:
         return slice(bounds[2], bounds[3] + 1), slice(bounds[0], bounds[1] + 1)
 
     def _colour(self, prims: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Vertex colours at hits (k, 3): embree's u and v weigh the second and third corner."""
-        corners = self.colours[self.faces[prims]]
+        """Colours at hits (k, 3): embree's u and v weigh the second and third corner."""
         weights = np.stack([1 - u - v, u, v], 1)
-        return np.einsum("ki,kic->kc", weights, corners)
+        if self.colours is None:
+            colours = np.full((len(prims), 3), CLAY, np.float32)
+        else:
+            colours = np.einsum("ki,kic->kc", weights, self.colours[self.faces[prims]])
+        return colours if self.texture is None else self.texture.over(colours, prims, weights)
 
 
 def encode_image(image: np.ndarray, image_format: str) -> bytes:

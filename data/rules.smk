@@ -1,9 +1,30 @@
+# The network -> raw meshes, for datasets that are downloaded. On a cluster it runs where snakemake does: nodes often have no network.
+localrules:
+    acquire,
+
+
+rule acquire:
+    output:
+        f"{dag.prepared}/{{split}}/{{shard}}.acquired.csv",
+    log:
+        f"{dag.logs}/acquire/{{split}}-{{shard}}.log",
+    params:
+        job=dag.acquire_job,
+    threads: 1
+    retries: 1
+    message:
+        "acquire the objects of {wildcards.split} shard {wildcards.shard}"
+    shell:
+        "python -m data acquire --job {params.job:q} 2>&1 | tee {log}"
+
+
 # Raw meshes -> prepared shards, each with the list of what was left out; then one manifest for the dataset.
 
 
 rule prepare:
     input:
         dag.raw_meshes,
+        dag.acquired,
     output:
         shard=f"{dag.prepared}/{{split}}/{{shard}}.safetensors",
         quarantine=f"{dag.prepared}/{{split}}/{{shard}}.quarantine.csv",
@@ -13,6 +34,9 @@ rule prepare:
         job=dag.prepare_job,
         code=source_hash(*dag.PREPARE_CODE),
     threads: 1
+    resources:
+        mem_mb=needs.memory("prepare", dag.scale),
+        runtime=needs.minutes("prepare", dag.scale),
     message:
         "prepare {wildcards.split} shard {wildcards.shard}"
     shell:

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from core.errors import UserError
 from core.files import atomic_path
 from core.randomness import seed_of
-from data.quantise import decode_normals, decode_positions, encode_positions, query_positions
+from data.quantise import decode_normals, decode_positions, encode_positions, query_positions, query_positions_at
 from data.views import View
 
 FORMAT = 1
@@ -154,6 +154,11 @@ class Split:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
 
+    def of_phase(self, phase: str) -> list[int]:
+        """The objects (indices) for one phase of a training in phases; one that names no phase is for all of them."""
+        named = [about.get("phases", "").split() for about in self.about]
+        return [i for i, phases in enumerate(named) if not phases or phase in phases]
+
     def _rows(self, name: str, shard: int, start: int, stop: int) -> np.ndarray:
         if shard not in self._open:
             self._open[shard] = safe_open(self.paths[shard], framework="np")
@@ -181,6 +186,22 @@ class Split:
         positions = query_positions(surface, seed=seed, volume=volume, near=near, sigmas=sigmas)
         labels = np.unpackbits(self._row("occupancy", i), count=volume + near).astype(bool)
         return positions, labels, volume
+
+    def occupancy_at(self, i: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (n,) int64 of the positions (n, 3) and labels (n,) of `occupancy`."""
+        volume, near = self.params["volume"], self.params["near"]
+        surface, sigmas = decode_positions(self._row("points", i)), tuple(self.params["sigmas"])
+        seed = int(self._row("seed", i))
+        positions = query_positions_at(rows, surface, seed=seed, volume=volume, near=near, sigmas=sigmas)
+        return positions, np.unpackbits(self._row("occupancy", i), count=volume + near).astype(bool)[rows]
+
+    def view_tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rotation (n, v, 3, 3), scale (n, v) and offset (n, v, 3) of every view of every object, f32."""
+        counts = np.bincount([shard for shard, _ in self._place], minlength=len(self.paths))
+        return tuple(
+            np.concatenate([self._rows(f"view_{name}", shard, 0, int(n)) for shard, n in enumerate(counts) if n])
+            for name in ("rotation", "scale", "offset")
+        )
 
     def mesh(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Vertices (n, 3) f32 and faces (m, 3) i32 of the normalised mesh as it was loaded, not the watertight one."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, run_cli
+from evaluation import backends_command
 
 if TYPE_CHECKING:  # the libraries behind these load when a command runs, so that --help is quick
     from evaluation.load import Triangles
@@ -20,6 +21,7 @@ DESCRIPTION = """Score meshes under a named protocol.
   python -m evaluation score prediction.obj truth.glb     two meshes, a small table
   python -m evaluation rows --generated DIR ...           a folder of generated meshes, one row an object and view
   python -m evaluation protocols                          the recipes there are
+  python -m evaluation backends                           who finds nearest neighbours here
   python -m evaluation floor --meshes DIR --out CSV       what a perfect prediction scores, by number of points
 """
 
@@ -33,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     _add_score(commands)
     _add_rows(commands)
     _add_floor(commands)
+    backends_command.add(commands)
     protocols = commands.add_parser("protocols", help="list the protocols", description="List the protocols.")
     protocols.set_defaults(run=_protocols)
     arguments = parser.parse_args(argv)
@@ -50,6 +53,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("truth", type=Path, help="the mesh it should be")
     parser.add_argument("--protocol", default="v1", help="name of a protocol (default: %(default)s)")
     parser.add_argument("--name", default="", help="seeds the surface samples with the protocol (default: empty)")
+    backends_command.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table; undefined numbers are null")
     parser.set_defaults(run=_score)
 
@@ -68,6 +72,7 @@ def _add_rows(commands: argparse._SubParsersAction) -> None:
         parser.add_argument(f"--{key}", required=True, help=f"written into the column {key!r}")
     parser.add_argument("--seed", type=int, required=True, help="written into the column 'seed'")
     parser.add_argument("--threads", type=int, default=1, help="processes of one thread each; rows do not depend on it")
+    backends_command.add_options(parser)
     parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
     parser.set_defaults(run=_rows)
 
@@ -98,8 +103,9 @@ def _protocols(_: argparse.Namespace) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    from evaluation import load, protocol, score
+    from evaluation import backends, load, protocol, score
 
+    backends.use(backends.choose(arguments.backend, arguments.sampler))
     recipe = protocol.load(arguments.protocol)
     meshes = []
     for path in (arguments.prediction, arguments.truth):
@@ -185,12 +191,15 @@ def _floor(arguments: argparse.Namespace) -> int:
 
 
 def _rows(arguments: argparse.Namespace) -> int:
-    from evaluation import protocol, rows
+    from evaluation import backends, protocol, rows
 
+    backend = backends.choose(arguments.backend, arguments.sampler)
     labels = {key: getattr(arguments, key) for key in ("dataset", "scale", "method", "variant", "seed")}
     recipe = protocol.load(arguments.protocol)
-    table = rows.score_folder(arguments.generated, arguments.prepared, recipe, labels, processes=arguments.threads)
-    rows.write(table, arguments.out)
+    table = rows.score_folder(
+        arguments.generated, arguments.prepared, recipe, labels, processes=arguments.threads, backend=backend
+    )
+    rows.write(table, arguments.out, backend=backend.record())
     return 0
 
 

@@ -27,11 +27,13 @@ from core.errors import UserError
 from core.files import atomic_path
 from core.progress import Progress
 from data.store import Split
-from evaluation import load, placement, score
+from evaluation import backends, load, placement, score
+from evaluation.backends import CPU, Choice
 from evaluation.protocol import Protocol
 
 LABELS = ("dataset", "scale", "method", "variant", "seed")
 PHASES = ("condition", "sample", "decode", "mesh")
+BACKEND = b"evaluation_backend"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -49,13 +51,19 @@ class Task:
 
 
 def score_folder(
-    generated: Path, prepared: Path, protocol: Protocol, labels: Mapping[str, str | int], *, processes: int = 1
+    generated: Path,
+    prepared: Path,
+    protocol: Protocol,
+    labels: Mapping[str, str | int],
+    *,
+    processes: int = 1,
+    backend: Choice = CPU,
 ) -> pd.DataFrame:
     """Score all that `generated/generate.jsonl` lists against the test split of `prepared`.
 
-    labels: dataset, scale, method, variant, seed. A failed generation or an unreadable mesh is a row with status
-    "failed", its reason and the numbers of the protocol's failure policy. Raises `UserError` for input that cannot be
-    read, and for a ground truth that cannot be scored.
+    labels: dataset, scale, method, variant, seed. backend: of `evaluation.backends.choose`. A failed generation or an
+    unreadable mesh is a row with status "failed", its reason and the numbers of the protocol's failure policy. Raises
+    `UserError` for input that cannot be read, and for a ground truth that cannot be scored.
     """
     if processes < 1:
         raise UserError(f"--threads is {processes}: it must be at least 1")
@@ -63,7 +71,7 @@ def score_folder(
     label = f"score {labels['method']}/{labels['variant']} seed {labels['seed']}"
     progress = Progress(label, len(tasks))
     found: list[dict[str, Any]] = []
-    settings = (prepared, protocol, os.getpid())
+    settings = (prepared, protocol, os.getpid(), backend)
     with _environment(ONE_THREAD):  # read by the workers when their libraries load
         context = multiprocessing.get_context("spawn")
         workers = min(processes, len(tasks))
@@ -95,10 +103,21 @@ def column_types(protocol: Protocol) -> dict[str, str]:
     return kinds | {f"seconds_{phase}": "float64" for phase in PHASES}
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
-    """Write rows as Parquet, atomically; equal rows give equal bytes."""
+def write(table: pd.DataFrame, path: Path, *, backend: str = "") -> None:
+    """Write rows as Parquet, atomically; equal rows give equal bytes.
+
+    backend: what scored them, where it was not the CPU path (`Choice.record`); it stands in the file's metadata.
+    """
+    rows = pa.Table.from_pandas(table, preserve_index=False)
+    if backend:
+        rows = rows.replace_schema_metadata({**(rows.schema.metadata or {}), BACKEND: backend.encode()})
     with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd")
+        pq.write_table(rows, temporary, compression="zstd")
+
+
+def read_backend(path: Path) -> str:
+    """What scored the rows of a Parquet file: `cpu`, or the record of another backend."""
+    return ((pq.read_schema(path).metadata or {}).get(BACKEND) or b"cpu").decode()
 
 
 def read_tasks(generated: Path, split: Split) -> list[Task]:
@@ -156,10 +175,11 @@ def score_task(task: Task, split: Split, protocol: Protocol) -> dict[str, Any]:
 _worker: tuple[Split, Protocol] | None = None
 
 
-def _start(prepared: Path, protocol: Protocol, parent: int) -> None:
+def _start(prepared: Path, protocol: Protocol, parent: int, backend: Choice) -> None:
     """Set up a worker process; it ends with its parent, however that ends."""
     global _worker
     _worker = Split(prepared, "test"), protocol
+    backends.use(backend)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -14,6 +14,9 @@ rule score:
         run=dag.score_arguments,
         code=dag.score_code,
     threads: 2
+    resources:
+        mem_mb=needs.memory("score", dag.scale),
+        runtime=needs.minutes("score", dag.scale),
     message:
         "score {wildcards.method}/{wildcards.variant}, seed {wildcards.seed}, under {wildcards.protocol}"
     shell:

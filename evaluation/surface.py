@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation import backends
+from evaluation.backends import Index
 from evaluation.load import MeshError
-from evaluation.open3d_bridge import Tree
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Cloud:
     points: np.ndarray
     normals: np.ndarray
     draw: np.ndarray
-    tree: Tree
+    tree: Index
 
     def first(self, k: int) -> np.ndarray:
         """The first `k` points that were drawn (all, if there are fewer), themselves a fair sample; (k, 3)."""
@@ -42,6 +43,9 @@ def normalise(vertices: np.ndarray, centre: np.ndarray, longest_side: float) -> 
 
 def sample(vertices: np.ndarray, faces: np.ndarray, n: int, rng: np.random.Generator) -> Cloud:
     """`n` independent points, uniform over the area of the triangles (n, 3), with the normals of their faces."""
+    drawn = backends.draw(vertices, faces, n, rng)
+    if drawn is not None:
+        return _ordered(*drawn)
     corners = vertices[faces]
     sides = corners[:, 1:] - corners[:, :1]
     normals = np.cross(sides[:, 0], sides[:, 1])
@@ -57,7 +61,12 @@ def sample(vertices: np.ndarray, faces: np.ndarray, n: int, rng: np.random.Gener
     points = corners[face, 0] + u * sides[face, 0] + v * sides[face, 1]
     draw = np.argsort(_morton(points), kind="stable")
     points, face = points[draw], face[draw]
-    return Cloud(points, normals[face] / areas[face, None], draw, Tree(points))
+    return Cloud(points, normals[face] / areas[face, None], draw, backends.index(points))
+
+
+def _ordered(points: np.ndarray, normals: np.ndarray) -> Cloud:
+    order = np.argsort(_morton(points), kind="stable")
+    return Cloud(points[order], normals[order], order, backends.index(points[order]))
 
 
 def _morton(points: np.ndarray) -> np.ndarray:

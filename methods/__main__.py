@@ -6,20 +6,31 @@
         --prepared runs/procedural/cpu/prepared --runs runs
     python -m methods generate --method mar3d --variant full --scale cpu --dataset procedural --seed 0 \\
         --prepared runs/procedural/cpu/prepared --runs runs
+    python -m methods plan --scale paper --gpus 8 --gpu h100 --method mar3d/full
+    python -m methods step --method mar3d/full --stage mar_lr --scale paper --batch 8 --gpu h100
     python -m methods preview --prepared runs/procedural/cpu/prepared-… --out sheet.png \\
         --generated runs/procedural/cpu/generated/mar3d/full/seed0
+    python -m methods weights --scale paper
 
-`fit` and `generate` resume where they were killed. `list` and `show` read YAML only.
+`fit --processes 2`, or torchrun --nproc-per-node 2 -m methods fit …, trains on two devices: docs/training.md.
+`fit` and `generate` resume where they were killed. `list` and `show` read YAML only. `plan` foresees what a run takes,
+`step` measures one.
+`weights` finds or fetches the pretrained models of a scale.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from core.errors import UserError, run_cli
+from core.files import write_json
+from methods.budget import command as budget_command
 from methods.registry import SCALES, generated_folder, load_methods, resolve
+from methods.training import processes
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -28,18 +39,25 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m methods", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="command", required=True, metavar="list|show|fit|generate|preview")
+    commands = main.add_subparsers(
+        dest="command", required=True, metavar="list|show|plan|step|fit|generate|preview|weights"
+    )
     commands.add_parser("list", help="what methods there are")
     show = commands.add_parser("show", help="the resolved params and stage keys of a method")
     show.add_argument("method")
     show.add_argument("--variant", help="the first one if not given")
     show.add_argument("--scale", default="cpu", help=", ".join(SCALES))
+    budget_command.add_commands(commands)
     preview = commands.add_parser("preview", help="a contact sheet: condition image, generated meshes, ground truth")
     preview.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
     preview.add_argument("--generated", type=Path, required=True, nargs="+", help="folders that hold generate.jsonl")
     preview.add_argument("--out", type=Path, required=True, help="PNG to write")
     preview.add_argument("--objects", type=int, default=12)
     preview.add_argument("--size", type=int, default=128, help="pixels of a tile")
+    weights = commands.add_parser("weights", help="find or fetch the pretrained models that a scale needs")
+    weights.add_argument("--scale", required=True, help=", ".join(SCALES))
+    weights.add_argument("--to", type=Path, metavar="FOLDER", help="put copies here, for a machine without network")
+    weights.add_argument("--out", type=Path, help="JSON to write: where each model is, and the hash of its weights")
     for name, text in (("fit", "train one stage"), ("generate", "make one mesh for every evaluation view")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--method", required=True)
@@ -50,10 +68,13 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
         command.add_argument("--runs", type=Path, required=True, help="folder of runs, where stages live")
         command.add_argument("--threads", type=int, help="CPU threads; OMP_NUM_THREADS if not given")
+        command.add_argument("--killed", metavar="REASON", help="record that it was killed each time it was tried")
         if name == "fit":
             command.add_argument("--stage", required=True)
+            command.add_argument("--processes", type=int, default=1, help="that train together, each on its own device")
         else:
             command.add_argument("--out", type=Path, help="where to write; the run's own folder if not given")
+            command.add_argument("--trained-on", metavar="DATASET", help="whose stages to use; --dataset if not given")
             command.add_argument("--views", type=int, default=1, help="evaluation views per object")
             command.add_argument("--batch", type=int, help="objects generated together; else as the config says")
     return main
@@ -84,6 +105,27 @@ def show_method(name: str, variant: str | None, scale: str) -> None:
         print(f"  {stage.name}: {stage.folder_name}{needs}, reads {', '.join(stage.params) or 'nothing'}")
 
 
+def find_weights(scale: str, to: Path | None, out: Path | None) -> None:
+    """Print, and record in `out`, where the pretrained models of a scale are; or put copies into `to`."""
+    from methods.layers.pretrained import ENVIRONMENT, download, require, wanted, weights_hash
+
+    plans = [resolve(m.name, variant, scale) for m in load_methods().values() for variant in m.variants]
+    models = list(dict.fromkeys(model for plan in plans for model in wanted(plan.params)))
+    if to is not None:
+        download(models, to)
+        return print(f"set {ENVIRONMENT}={to.resolve()}")
+    found = {model.model: folder for model, folder in require(models).items()}
+    for name, folder in found.items():
+        print(f"{name}: {folder}")
+    if not found:
+        print(f"scale {scale} needs no pretrained model")
+    if out is not None:
+        write_json(
+            out, {name: {"folder": str(folder), "sha256": weights_hash(folder)} for name, folder in found.items()}
+        )
+    return None
+
+
 def set_threads(threads: int | None) -> int:
     """Fix the CPU threads of everything in this process before anything heavy is imported; returns their number."""
     text = os.environ.get("OMP_NUM_THREADS", "") if threads is None else str(threads)
@@ -95,6 +137,17 @@ def set_threads(threads: int | None) -> int:
     return count
 
 
+def start_processes(count: int) -> None:
+    """Run this very command in `count` processes of this machine, under torchrun."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+    if subprocess.call([*launcher, "-m", "methods", *sys.argv[1:]]):
+        raise UserError(
+            f"the training of {count} processes ended early, for the first error above; run the same command again,"
+            " with any number of processes, and it goes on from what was saved."
+        )
+
+
 def main() -> None:
     """Run one command."""
     args = parser().parse_args()
@@ -102,12 +155,19 @@ def main() -> None:
         return list_methods()
     if args.command == "show":
         return show_method(args.method, args.variant, args.scale)
+    if args.command in budget_command.COMMANDS:
+        set_threads(None)
+        return budget_command.COMMANDS[args.command](args)
+    if args.command == "weights":
+        return find_weights(args.scale, args.to, args.out)
     if args.command == "preview":
         from methods.preview import contact_sheet
 
         count = contact_sheet(args.prepared, args.generated, args.out, objects=args.objects, size=args.size)
         return print(f"{args.out}: {count} objects")
     plan = resolve(args.method, args.variant, args.scale)
+    if args.command == "fit" and args.processes > 1 and processes.count() == 1 and args.killed is None:
+        return start_processes(args.processes)
     threads = set_threads(args.threads)
 
     from methods.contract import PreparedData
@@ -116,7 +176,8 @@ def main() -> None:
     if args.command == "fit":
         from methods.run import fit
 
-        fit(args.method, args.variant, args.stage, data, seed=args.seed, runs=args.runs, threads=threads)
+        options = {"seed": args.seed, "runs": args.runs, "threads": threads, "killed": args.killed}
+        fit(args.method, args.variant, args.stage, data, **options)
         return None
     from methods.generate import generate
 
@@ -131,6 +192,8 @@ def main() -> None:
         threads=threads,
         views=args.views,
         batch=args.batch,
+        trained_on=args.trained_on,
+        killed=args.killed,
     )
     return None
 

@@ -12,7 +12,7 @@ the registry derives keys, paths and sharing from there. The class does the work
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +49,31 @@ class PreparedData:
     scale: str
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """What the prepared data decide about a step's cost. points: surface points of an object. image_size: pixels."""
+
+    points: int
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step of a stage on made-up inputs of the true sizes: what `methods.budget` counts, and runs.
+
+    module: the torch module that is trained; frozen: modules that only run. draws: the kinds of steps there are, as
+    (share, loss): shares sum to 1, and `loss()` makes a batch up and returns its scalar loss. training, optimiser and
+    edges: as `methods.training.loop.train` takes them.
+    """
+
+    module: Any
+    draws: Mapping[str, tuple[float, Callable[[], Any]]]
+    training: Mapping[str, Any]
+    optimiser: Mapping[str, Any]
+    edges: tuple[str, ...] = ()
+    frozen: tuple[Any, ...] = ()
+
+
 class Generator(Protocol):
     """A loaded method, ready to turn images into meshes.
 
@@ -67,14 +92,21 @@ class Generator(Protocol):
 
         images: (b, h, w, 4) uint8, RGBA with straight alpha. rngs: one NumPy generator per image, the only
         source of randomness, so that an object's mesh does not depend on its neighbours in the batch.
-        ground_truth: `data.store.Sample`s, handed only to a control whose config says
-        `reads_ground_truth: true`.
+        ground_truth: `data.store.Sample`s, handed only to a control whose config says `reads_ground_truth: true`;
+        such a control may leave the default out.
         """
         ...
 
 
 class Method(Protocol):
-    """A method at one variant and scale; `params` is the resolved mapping of its `config.yaml`."""
+    """A method at one variant and scale; `params` is the resolved mapping of its `config.yaml`.
+
+    It may also have, so that `python -m methods plan` can foresee what it will take (without them its row says so):
+    `step_of(stage, sizes, *, upstream, batch, device) -> Step`, whose modules are built on `device` (mostly `meta`,
+    which has shapes and no numbers); `upstream` maps each stage it needs to the params that stage was trained with,
+    and `batch` None is the configured one. And `object_flops(stages, sizes) -> Mapping[str, float]`, the
+    floating-point operations of generating one object by phase, where `stages` maps names to such params.
+    """
 
     def __init__(self, params: Mapping[str, Any]) -> None: ...
 

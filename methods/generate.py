@@ -7,6 +7,7 @@ The evaluation views are cut into batches that never change; a finished batch le
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import sys
@@ -27,7 +28,7 @@ from methods import manifest
 from methods.contract import Failure, Generator, Mesh, PreparedData
 from methods.external import folder as external
 from methods.meshes import fault, file_name, write_ply
-from methods.registry import EXTERNAL, Plan, method_sources, resolve, stage_folder
+from methods.registry import EXTERNAL, Plan, deciding, method_sources, resolve, stage_folder
 from methods.run import MethodError, failures_of, make_method
 
 ROWS = "generate.jsonl"
@@ -47,8 +48,14 @@ def generate(
     threads: int,
     views: int = 1,
     batch: int | None = None,
+    trained_on: str | None = None,
+    killed: str | None = None,
 ) -> Path:
-    """Write `out/generate.jsonl` and `out/meshes/` for `views` upright views of each test object."""
+    """Write `out/generate.jsonl` and `out/meshes/` for `views` upright views of each test object.
+
+    trained_on: the dataset whose stages are used, if it is not that of the test objects. killed: the reason why no
+    attempt could end; objects that have no result yet fail with it, and nothing is generated.
+    """
     if views < 1 or (batch is not None and batch < 1):
         raise UserError(f"views is {views} and batch is {batch}; both must be at least 1")
     plan = resolve(method, variant, data.scale)
@@ -56,13 +63,15 @@ def generate(
     split = Split(data.folder, "test")
     pairs = evaluation_views(split, views)
     batches = [pairs[start : start + batch] for start in range(0, len(pairs), batch)]
-    stages = {stage.name: stage_folder(runs, data.dataset, data.scale, stage, seed) for stage in plan.stages}
+    home = data.dataset if plan.method.kind == EXTERNAL else trained_on or data.dataset
+    stages = {stage.name: stage_folder(runs, home, data.scale, stage, seed) for stage in plan.stages}
     records = {name: manifest.read_stage(folder) for name, folder in stages.items()}
     identity = _identity(plan, data, seed, records, pairs, batch)
     starts = _start(out, identity)
     begin = time.monotonic()
     todo = [number for number in range(len(batches)) if not _part(out, number).exists()]
     broken = next((f"stage {name} failed ({r['reason']})" for name, r in records.items() if r["status"] != "ok"), None)
+    broken = broken or (f"generating: {killed}" if killed is not None else None)
     generator, device, lost = None, "cpu", 0
     if broken is None and todo:
         try:
@@ -93,6 +102,7 @@ def generate(
         "reason": broken,
         "command": "generate",
         "dataset": data.dataset,
+        "trained_on": home,
         "scale": data.scale,
         "method": method,
         "variant": variant,
@@ -104,7 +114,7 @@ def generate(
         "objects": len(pairs),
         "failed": failed,
         "flops": flops,
-        "resumes": starts - 1,
+        "resumes": max(0, starts - 1 - (killed is not None)),
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
         **manifest.environment(device, threads),
@@ -125,10 +135,11 @@ def run_batch(
 
     def attempt(part: Sequence[Sample]) -> list[Mesh | Failure]:
         with failures_of("generating"):
+            truth = _truth(generator, part, plan)
             results = generator.generate(
                 np.stack([sample.image() for sample in part]),
                 rngs=[numpy_rng(*names, sample.object, sample.view_index, "generate") for sample in part],
-                ground_truth=list(part) if plan.method.reads_ground_truth else None,
+                ground_truth=truth,
             )
             if len(results) != len(part):
                 raise ValueError(f"{len(results)} results for {len(part)} images")
@@ -140,6 +151,19 @@ def run_batch(
         if len(samples) == 1:
             return [Failure(str(error))]
         return [result for sample in samples for result in run_batch(generator, [sample], names, plan)]
+
+
+def _truth(generator: Generator, samples: Sequence[Sample], plan: Plan) -> list[Sample] | None:
+    """What a method is handed of the ground truth: the samples if its config declares that it reads it, else None.
+
+    Raises ValueError for one that cannot do without and does not declare it.
+    """
+    if plan.method.reads_ground_truth:
+        return list(samples)
+    parameter = inspect.signature(generator.generate).parameters.get("ground_truth")
+    if parameter is not None and parameter.default is inspect.Parameter.empty:
+        raise ValueError("the method needs the ground truth; its config.yaml must say reads_ground_truth: true")
+    return None
 
 
 def _flops(
@@ -185,7 +209,7 @@ def _identity(
 ) -> dict[str, Any]:
     identity = {
         "run": [data.dataset, data.scale, plan.method.name, plan.variant.name, seed],
-        "params": params_key(plan.params),
+        "params": params_key(deciding(plan.params)),
         "code": source_hash("methods/generate.py", "methods/meshes.py", *method_sources(plan.method.name)),
         "data": manifest.data_hash(data.folder, "test"),
         "packages": params_key(manifest.package_versions()),

@@ -24,8 +24,8 @@ from core.identity import ROOT, params_key, source_hash
 
 FILE = "manifest.json"
 ROOMS = ("core", "data", "methods", "evaluation", "reports")
-PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "safetensors", "trimesh", "embreex", "Pillow")
-_NOT_RESULTS = (FILE, "fit.jsonl", "progress.json", "measured.json", "costs.json", "done.json")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "safetensors", "transformers", "trimesh", "embreex", "Pillow")
+_NOT_RESULTS = (FILE, "fit.jsonl", "progress.json", "measured.json", "costs.json", "speed.json", "done.json")
 
 
 def git_state() -> dict[str, Any]:

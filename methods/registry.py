@@ -8,14 +8,14 @@ free and the DAG can name every path before anything has run.
     for stage in plan.stages:                # in the order in which they are trained
         stage_folder(runs, dataset, "cpu", stage, seed=0)
 
-A stage's key is a hash of the params that the stage reads and of its upstream stages' keys. Two variants, or
-two methods, that agree on these name the same folder, so the stage is trained once.
+A stage's key is a hash of the params that the stage reads (`mar`, or `mar.dropout` alone) and of its upstream
+stages' keys. Two variants, or two methods, that agree on these name the same folder, so the stage is trained once.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from methods.settings import known, merged, read_yaml, validate
 SCALES = ("smoke", "cpu", "gpu", "paper")
 SCHEMA = Path(__file__).with_name("method.schema.yaml")
 PARAMS_SCHEMA = "params.schema.yaml"  # of a method's folder, if it has one: which values its params may take
+HARDWARE = "hardware"
+"""The section of params that says how work is done; no key counts it, and every stage may read it."""
 EXTERNAL = "external"
 """The kind of methods whose meshes are made elsewhere, and the folder whose code and defaults they share."""
 
@@ -35,6 +37,7 @@ EXTERNAL = "external"
 class StageDeclaration:
     """One entry of `stages:`; `borrowed_from` names the method that trains it, if another does.
 
+    `reads`: sections of params, or single keys of them as `section.key`.
     `on_request`: only variants that list the stage use it.
     """
 
@@ -130,9 +133,13 @@ class Plan:
 # ---------------------------------------------------------------- discovery
 
 
-@functools.cache
 def load_methods(folder: Path = ROOT / "methods") -> dict[str, MethodSpec]:
     """Every method under `folder`, by name, in alphabetical order. Raises UserError for a bad config."""
+    return _load_methods(folder)
+
+
+@functools.cache  # of a function without defaults: with them, a folder given and the same one left out are two entries
+def _load_methods(folder: Path) -> dict[str, MethodSpec]:
     paths = sorted(folder.glob("*/config.yaml"))
     methods = {path.parent.name: _read_method(path) for path in paths}
     for method in methods.values():
@@ -144,6 +151,8 @@ def load_methods(folder: Path = ROOT / "methods") -> dict[str, MethodSpec]:
                 if values.exists():
                     where = f"methods/{method.name}/config.yaml: params of {variant.name} at scale {scale}"
                     validate(params, values, where)
+                for stage in method.stages.values():
+                    picked(params, stage.reads, f"methods/{method.name}/config.yaml: stage {stage.name}")
     return methods
 
 
@@ -220,9 +229,15 @@ def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclara
     for stage in declared.values():
         sections = [*config["params"], *(s for names in config.get("params_from", {}).values() for s in names)]
         for read in stage.reads:
-            if read not in sections:
+            section = read.partition(".")[0]
+            if section == HARDWARE:
+                raise UserError(f"{name}: stage {stage.name} reads {HARDWARE!r}, which every stage may; take it out")
+            if section not in sections:
                 error = known("param", read, sections)
                 raise UserError(f"{name}: stage {stage.name} reads what is not there: {error}")
+            whole = next((other for other in stage.reads if read.startswith(f"{other}.")), None)
+            if whole is not None:
+                raise UserError(f"{name}: stage {stage.name} reads {whole!r} and {read!r} of it; take one out")
         for need in stage.needs:
             if need not in declared:
                 raise UserError(f"{name}: stage {stage.name} needs what is not there: {known('stage', need, declared)}")
@@ -302,9 +317,36 @@ def _resolve_params(
     return merged(params, variant.scales.get(scale, {}), f"{where}: variants.{variant.name}.scales.{scale}")
 
 
-@functools.cache
+def picked(params: Mapping[str, Any], reads: Iterable[str], name: str) -> dict[str, Any]:
+    """What `reads` names of params: whole sections, and of others (`section.key`) the keys named alone.
+
+    Raises UserError, which begins with `name`, for a key that is not there.
+    """
+    found: dict[str, Any] = {}
+    for read in reads:
+        *sections, key = read.split(".")
+        place, source = found, params
+        for section in sections:
+            place, source = place.setdefault(section, {}), source.get(section)
+            if not isinstance(source, Mapping):
+                raise UserError(f"{name} reads {read!r}, but {section} is no section of params")
+        if key not in source:
+            raise UserError(f"{name} reads what is not there: {known('param', read, _below(source, sections))}")
+        place[key] = source[key]
+    return found
+
+
+def _below(source: Mapping[str, Any], sections: list[str]) -> list[str]:
+    return [".".join([*sections, key]) for key in source]
+
+
 def resolve(method: str, variant: str, scale: str, folder: Path = ROOT / "methods") -> Plan:
     """The plan of a method's variant at a scale; UserError for an unknown name."""
+    return _resolve(method, variant, scale, folder)
+
+
+@functools.cache
+def _resolve(method: str, variant: str, scale: str, folder: Path) -> Plan:
     spec = get_method(method, folder)
     if variant not in spec.variants:
         raise known(f"variant of {method}", variant, spec.variants)
@@ -320,7 +362,7 @@ def resolve(method: str, variant: str, scale: str, folder: Path = ROOT / "method
             owner = get_method(stage.borrowed_from, folder)
             stages[name] = resolve(owner.name, owner.first_variant, scale, folder).stage(name)
             continue
-        subset = {key: params[key] for key in stage.reads}
+        subset = picked(params, stage.reads, f"methods/{method}/config.yaml: stage {name}")
         upstream = {need: stages[need].key for need in stage.needs}
         key = params_key({"owner": method, "stage": name, "params": subset, "upstream": upstream})
         stages[name] = StageSpec(method, name, key, stage.needs, subset)
@@ -359,6 +401,11 @@ def method_sources(method: str, folder: Path = ROOT / "methods") -> tuple[str, .
         reader = (*reader, "data/load.py", "data/names.py")
     shared = (f"methods/{name}" for name in ("layers", "training") if (folder / name).is_dir())
     return (*reader, *shared, *(f"methods/{name}" for name in sorted({spec.code, *owners})))
+
+
+def deciding(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The params that decide a result: all but how the work is done."""
+    return {key: value for key, value in params.items() if key != HARDWARE}
 
 
 # ---------------------------------------------------------------- places

@@ -25,12 +25,15 @@ from core.files import read_json, write_json
 from core.identity import params_key, source_hash
 from methods import manifest
 from methods.contract import Method, PreparedData
-from methods.registry import MethodSpec, Plan, fitting_variant, method_sources, resolve, stage_folder
+from methods.registry import HARDWARE, MethodSpec, Plan, fitting_variant, method_sources, resolve, stage_folder
+from methods.training import processes
 
 MEASURED = "measured.json"
 """What a method itself has measured of a stage, merged into the manifest."""
 COSTS = "costs.json"
 """What the training loop has counted: parameters and FLOPs, merged into the manifest."""
+SPEED = "speed.json"
+"""How fast it ran, on how many processes, merged into the manifest."""
 DONE = "done.json"
 """The manifest once more, under a name that no workflow knows and deletes."""
 
@@ -71,17 +74,41 @@ def make_method(spec: MethodSpec, params: Mapping[str, Any]) -> Method:
 
 
 def readable_params(plan: Plan, stage: str) -> dict[str, Any]:
-    """The params that fitting a stage may read: its own and those of what it needs, as its key says."""
+    """The params that fitting a stage may read: its own and those of what it needs, as its key says; the hardware."""
     wanted, queue = dict(plan.stage(stage).params), list(plan.stage(stage).needs)
     while queue:
         needed = plan.stage(queue.pop())
-        wanted.update(needed.params)
+        wanted = united(needed.params, wanted)
         queue.extend(needed.needs)
-    return {key: plan.params[key] for key in plan.params if key in wanted}
+    wanted |= {HARDWARE: plan.params[HARDWARE]} if HARDWARE in plan.params else {}
+    return {key: wanted[key] for key in plan.params if key in wanted}
 
 
-def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed: int, runs: Path, threads: int) -> Path:
-    """Fit one stage, or resume it, and write its manifest last; returns the stage's folder."""
+def united(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of both, mapping by mapping; what both have is as in `other`."""
+    result = {**base, **other}
+    for key in base.keys() & other.keys():
+        if isinstance(base[key], Mapping) and isinstance(other[key], Mapping):
+            result[key] = united(base[key], other[key])
+    return result
+
+
+def fit(
+    method: str,
+    variant: str,
+    stage_name: str,
+    data: PreparedData,
+    *,
+    seed: int,
+    runs: Path,
+    threads: int,
+    killed: str | None = None,
+) -> Path:
+    """Fit one stage, or resume it, and write its manifest last; returns the stage's folder.
+
+    killed: the reason why no attempt could end; it is recorded as the failure, and nothing is fitted. What was saved
+    stays: without the manifest, the same fit would go on from there.
+    """
     stage = resolve(method, variant, data.scale).stage(stage_name)
     plan = resolve(stage.owner, fitting_variant(stage, data.scale), data.scale)  # a borrowed stage is its owner's work
     out = stage_folder(runs, data.dataset, data.scale, stage, seed)
@@ -94,11 +121,13 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         "packages": params_key(manifest.package_versions()),
         "upstream": {need: params_key(record.get("files", {})) for need, record in upstream_manifests.items()},
     }
-    if _restored(out, identity):
+    starts = _begin(out, identity)
+    if starts == 0:
         return out
-    starts = _start(out, identity)
     begin, failure = time.monotonic(), None
     try:
+        if killed is not None:
+            raise MethodError(f"fitting {stage.name}: {killed}")
         for need, record in upstream_manifests.items():
             if record["status"] != "ok":
                 raise MethodError(f"stage {need} failed ({record['reason']})")
@@ -106,10 +135,17 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         with failures_of(f"fitting {stage.name}"):
             instance.fit(stage.name, data, upstream=upstream, out=out, seed=seed)
     except MethodError as error:
+        if processes.count() > 1 and not isinstance(error.__cause__, processes.DivergedError):
+            raise UserError(  # the others wait for this process; whoever started them must end them
+                f"process {processes.rank() + 1} of {processes.count()} failed ({error}); mend what it says and run the"
+                " same command again: it goes on from what was saved."
+            ) from error
         failure = str(error)
         print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
+    if not processes.first():
+        return out
     measured = {}
-    for name in (COSTS, MEASURED):
+    for name in (COSTS, SPEED, MEASURED):
         measured |= read_json(out / name) if (out / name).exists() else {}
     record = {
         "status": "failed" if failure else "ok",
@@ -124,7 +160,7 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         "params": stage.params,
         "upstream": {need: folder.parent.name for need, folder in upstream.items()},
         "identity": identity,
-        "resumes": starts - 1,
+        "resumes": max(0, starts - 1 - (killed is not None)),
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
         **manifest.environment(manifest.pick_device(), threads),
@@ -137,6 +173,18 @@ def fit(method: str, variant: str, stage_name: str, data: PreparedData, *, seed:
         (out / "progress.json").unlink(missing_ok=True)
         shutil.rmtree(out / "resume", ignore_errors=True)
     return out
+
+
+def _begin(out: Path, identity: Mapping[str, Any]) -> int:
+    """Make the folder ready (the first process does); returns the starts so far, or 0 if it is finished."""
+    starts = 0
+    if processes.first() and not _restored(out, identity):
+        starts = _start(out, identity)
+    if processes.count() > 1:  # the others wait
+        from methods.training.devices import device_of, fabric_of
+
+        starts = fabric_of(device_of()).broadcast(starts)
+    return starts
 
 
 def _restored(out: Path, identity: Mapping[str, Any]) -> bool:

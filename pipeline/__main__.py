@@ -1,28 +1,119 @@
-"""For the rules: `python -m pipeline alone [--gpus N] LOCK COMMAND …` runs a command while no other holds LOCK."""
+"""The frame's front door.
+
+    python -m pipeline alone [--gpus N] [--attempt I] LOCK COMMAND …              for the rules: run a command while no
+                                                                                  other holds LOCK
+    python -m pipeline verdict --scale gpu --dataset meshes reports/table2.csv    exit status 1 for failed rows
+    python -m pipeline pack --scale gpu --dataset meshes --out bundle.tar.gz      what a bare GPU machine needs
+    python -m pipeline unpack bundle.tar.gz --into FOLDER                         there (tar does it as well)
+    python -m pipeline results --configfile bundle.yaml --out results.tar.gz      there, when the jobs are done
+    python -m pipeline collect results.tar.gz --scale gpu --dataset meshes        here again
+
+docs/clusters.md tells the whole way.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from core.errors import run_cli
-from pipeline import cards, lock
+from core.errors import UserError, run_cli
+from pipeline import attempts, cards, lock, needs, outcome
+from pipeline.artefacts import asked_for
+
+if TYPE_CHECKING:
+    from pipeline.dag import Dag
 
 
-def main() -> None:
-    """Run one command."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline", description="Run the command of a rule.")
-    alone = parser.add_subparsers(dest="what", required=True).add_parser("alone", help="while no other holds the lock")
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    raw = argparse.RawTextHelpFormatter
+    main = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, formatter_class=raw)
+    commands = main.add_subparsers(dest="what", required=True, metavar="alone|verdict|pack|unpack|results|collect")
+    alone = commands.add_parser("alone", help="run a command while no other holds the lock")
     alone.add_argument("lock", type=Path)
     alone.add_argument("--gpus", type=int, help="cards of its own for the command; 0 hides all (default: leave as is)")
+    alone.add_argument("--attempt", type=int, help=f"of {needs.ATTEMPTS}; the last one, if killed, leaves a record")
     alone.add_argument("command", nargs=argparse.REMAINDER, help="what to run")
-    arguments = parser.parse_args()
+    verdict = commands.add_parser("verdict", help="say what failed in the tables of the last run")
+    verdict.add_argument("targets", nargs="*", help="as for snakemake")
+    unpack = commands.add_parser("unpack", help="unpack a bundle and check its files")
+    unpack.add_argument("archive", type=Path)
+    unpack.add_argument("--into", type=Path, default=Path(), help="folder in which benchmark/ is made")
+    pack = commands.add_parser("pack", help="bundle code and prepared data for another machine")
+    pack.add_argument("--out", type=Path, required=True, help="archive to write: .tar.gz, .tar.xz or .tar")
+    pack.add_argument("--wheels", type=Path, help="folder of packages to take along")
+    pack.add_argument("--stages", action="store_true", help="take finished stages along")
+    pack.add_argument("--limit", type=float, default=60, help="MB that the archive may have (default 60)")
+    pack.add_argument("--allow-dirty", action="store_true", help="pack HEAD though tracked files differ from it")
+    results = commands.add_parser("results", help="archive what this run has finished")
+    results.add_argument("--out", type=Path, required=True, help="archive to write: .tar.gz, .tar.xz or .tar")
+    collect = commands.add_parser("collect", help="take the results of another machine into this run")
+    collect.add_argument("archive", type=Path)
+    collect.add_argument("--replace", action="store_true", help="also where another result lies")
+    for command in (verdict, pack, results, collect):
+        command.add_argument("--configfile", type=Path, help="YAML that is laid over the scale's configuration")
+        command.add_argument("--scale", help="smoke, cpu, gpu or paper")
+        command.add_argument("--dataset", help="a name, or the path of a folder of meshes")
+    return main
+
+
+def main() -> int:
+    """Run one command."""
+    arguments = parser().parse_args()
+    if arguments.what == "alone":
+        return run_alone(arguments)
+    if arguments.what == "unpack":
+        from pipeline.bundle import unpack
+
+        print(f"{unpack(arguments.archive, arguments.into)}: every file is as it was packed")
+        return 0
+    from pipeline import bundle, results
+
+    dag, given = _dag(arguments)
+    if arguments.what == "verdict":
+        outcome.verdict(asked_for(set(arguments.targets)), dag.description)
+        return 0
+    if arguments.what == "pack":
+        chosen = {name: getattr(arguments, name) for name in ("limit", "wheels", "stages", "allow_dirty")}
+        sizes = bundle.pack(dag, given, arguments.out, **chosen)
+        whole = sizes.pop("whole")
+        listed = ", ".join(f"{part} {size:.1f}" for part, size in sizes.items())
+        print(f"{arguments.out}: {whole:.1f} MB ({listed} before compression)")
+        return 0
+    if arguments.what == "results":
+        count, size = results.gather(dag, arguments.out)
+        print(f"{arguments.out}: {count} results, {size:.1f} MB")
+        return 0
+    collected = results.collect(dag, arguments.archive, replace=arguments.replace)
+    print(f"taken: {len(collected.taken)}, here already: {len(collected.same)}, kept instead: {len(collected.other)}")
+    for name in collected.other:
+        print(f"kept: {name} is another result than the archive's; --replace takes the archive's")
+    return 1 if collected.other else 0
+
+
+def run_alone(arguments: argparse.Namespace) -> int:
+    """Become the command of a rule, with the lock and the cards held; at the last attempt, watch over it."""
     if not arguments.command:
-        alone.error("a command is missing")
+        raise UserError("a command is missing behind the lock")
     lock.wait_for(arguments.lock)
     if arguments.gpus is not None:
         cards.choose(arguments.gpus)
+    if arguments.attempt is not None and arguments.attempt >= needs.ATTEMPTS:
+        return attempts.run_last(arguments.command, arguments.attempt)
     lock.become(arguments.command)
+    return 0
+
+
+def _dag(arguments: argparse.Namespace) -> tuple[Dag, dict[str, Any]]:
+    """The run that the options name, and what they gave of its configuration."""
+    from methods.settings import read_yaml
+    from pipeline.config import load
+    from pipeline.dag import Dag
+
+    given = read_yaml(arguments.configfile) or {} if arguments.configfile else {}
+    given |= {key: value for key in ("scale", "dataset") if (value := getattr(arguments, key))}
+    return Dag(load(given)), given
 
 
 if __name__ == "__main__":

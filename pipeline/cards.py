@@ -1,7 +1,7 @@
 """Cards for jobs: Snakemake counts GPUs but does not choose them, so each job takes its own here.
 
-A card is locked by a file that dies with the job. Where a scheduler has chosen the devices already (SLURM), or
-where the machine shows none, nothing is done.
+A card is locked by a file that dies with the job. Where SLURM has given the job no more than it asks for, nothing is
+done; in an allocation or a pod of several cards, jobs share them out as on a machine.
 """
 
 from __future__ import annotations
@@ -17,33 +17,38 @@ from core.errors import UserError
 from pipeline import lock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+DEVICES = Path("/dev")
+ALLOCATION = "SLURM_JOB_ID"
 
 
 def cards() -> list[str]:
     """The cards that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
     if VISIBLE in os.environ:
         return [name for name in os.environ[VISIBLE].split(",") if name]
-    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted((match[1] for match in found if match), key=int)
+    found = [path for path in DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    return [str(number) for number in range(len(found))]  # CUDA counts the cards that a container shows from 0
 
 
 def choose(count: int, folder: Path | None = None) -> None:
     """Wait for `count` free cards, lock them until this process ends, and let CUDA see only them.
 
-    count: 0 hides all cards. folder: of the lock files; by default one for each user of this machine. Raises
-    UserError if the machine does not have so many.
+    count: 0 hides all cards. folder: of the lock files; by default one for each user, and SLURM allocation, of this
+    machine. Raises UserError if the machine does not have so many.
     """
     if count == 0:
         os.environ[VISIBLE] = ""
         return
-    if "SLURM_JOB_ID" in os.environ:
+    names, allocation = cards(), os.environ.get(ALLOCATION)
+    if allocation and len(names) <= count:  # fewer: the others are on the allocation's other nodes
         return
-    names = cards()
     if len(names) < count:
         raise UserError(
             f"this job asks for {count} GPUs and this machine shows {len(names)}; lower `gpu` in the profile"
         )
-    folder = folder or Path(tempfile.gettempdir()) / f"mesh-benchmark-cards-{os.getuid()}"
+    if folder is None:  # allocations on one machine may each call their cards 0, 1, …
+        folder = Path(tempfile.gettempdir()) / "-".join(
+            ["mesh-benchmark-cards", str(os.getuid()), *([allocation] if allocation else [])]
+        )
     told = False
     while not (chosen := lock.take_some([folder / f"{name}.lock" for name in names], count)):
         if not told:

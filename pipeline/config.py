@@ -18,6 +18,7 @@ import yaml
 
 from core.errors import UserError
 from core.identity import ROOT, params_key
+from data.sources import DOWNLOADED
 from evaluation import protocol
 from methods import registry
 from methods.settings import known, read_yaml, validate
@@ -25,7 +26,7 @@ from pipeline.artefacts import ARTEFACTS
 
 FOLDER = ROOT / "config"
 SCHEMA = FOLDER / "config.schema.yaml"
-TEXT = ("dataset", "root", "index")  # stay text even where they look like a number
+TEXT = ("dataset", "root", "index", "path", "trained_on")  # stay text even where they look like a number
 _SCALAR = re.compile(r"[-+.\w]+")
 
 
@@ -101,14 +102,29 @@ def _with_dataset(config: dict[str, Any]) -> dict[str, Any]:
         word = re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower()).strip("_") or "folder"
         name = f"{word}_{params_key(source['root'], 6)}"
         datasets[name] = source
-    chosen = datasets[name]
+    other = datasets[name].get("trained_on")
+    if other and (other not in datasets or other == name):
+        raise UserError(
+            f"datasets.{name}.trained_on: {known('other dataset', other, [n for n in datasets if n != name])}"
+        )
+    for one in (name, other) if other else (name,):
+        datasets[one] = _checked(one, datasets[one])
+    return {**config, "dataset": name, "datasets": datasets}
+
+
+def _checked(name: str, chosen: dict[str, Any]) -> dict[str, Any]:
+    """A dataset that has what its source needs, with the root of a folder made absolute."""
     if chosen["source"] == "procedural" and "counts" not in chosen:
         raise UserError(f"datasets.{name} lacks the key 'counts'")
+    if chosen["source"] in DOWNLOADED:
+        for key in ("root", "lists"):
+            if key not in chosen:
+                raise UserError(f"datasets.{name} lacks the key {key!r}: docs/datasets.md shows one")
     if chosen["source"] == "folder":
         if "root" not in chosen:
             raise UserError(f"datasets.{name} lacks the key 'root'")
         root = (ROOT / Path(chosen["root"]).expanduser()).resolve()
         if not root.is_dir():
             raise UserError(f"the dataset {name!r} is not here: there is no folder {root}; set datasets.{name}.root")
-        datasets[name] = {**chosen, "root": str(root)}
-    return {**config, "dataset": name, "datasets": datasets}
+        return {**chosen, "root": str(root)}
+    return chosen

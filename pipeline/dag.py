@@ -22,14 +22,15 @@ from typing import Any
 
 from core.errors import UserError
 from core.identity import ROOT, params_key, source_hash
-from data.prepare import shard_count, shard_specs
-from data.sources import SPLITS, ObjectSpec, list_objects
+from data.sources import DOWNLOADED, SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
 from methods import registry
 from methods.external import folder as external
+from methods.layers.pretrained import wanted
 from pipeline.artefacts import ARTEFACTS
 
 RUNS = "runs"
+NOT_PREPARE = ("preview", "quarantine", "images", "names", "catalogue", "choose")
 READER = ("data/store.py", "data/views.py", "data/quantise.py")
 
 
@@ -43,8 +44,8 @@ class Dag:
     """The names of one configuration (from `pipeline.config.load`). Raises UserError where its data are not there."""
 
     # The sources that decide a result. Front doors and what only looks at results may change without a new run.
-    PREPARE_CODE = ("core/randomness.py", *_modules("data", "preview", "quarantine", "images", "names"), "data/sources")
-    SCORE_CODE = ("core/randomness.py", *READER, *_modules("evaluation", "statistics", "floor"))
+    PREPARE_CODE = ("core/randomness.py", *_modules("data", *NOT_PREPARE), "data/sources")
+    SCORE_CODE = ("core/randomness.py", *READER, *_modules("evaluation", "statistics", "floor", "backends_command"))
     REPORT_CODE = ("core/randomness.py", "evaluation/statistics.py", "evaluation/protocol.py", "reports")
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -52,14 +53,33 @@ class Dag:
         self.dataset, self.scale = config["dataset"], config["scale"]
         self.source = config["datasets"][self.dataset]
         self.objects = list_objects(self.source)
-        for split in SPLITS:
-            if not any(spec.split == split for spec in self.objects):
+        self.objects_of: dict[str, list[ObjectSpec]] = {split: [] for split in SPLITS}
+        for spec in self.objects:
+            self.objects_of[spec.split].append(spec)
+        self.trained_on = self.source.get("trained_on") or self.dataset
+        for split in SPLITS if self.trained_on == self.dataset else ("test",):
+            if not self.objects_of[split]:
                 raise UserError(f"the dataset {self.dataset!r} has no object in its {split} split; give it some")
+        if self.trained_on != self.dataset:
+            self._check_not_taught()
         key = {"objects": [[s.object, s.split, s.path] for s in self.objects], "prepare": config["prepare"]}
         key |= {"shard_size": config["shard_size"], "max_faces": self.source.get("max_faces")}
+        key |= {name: self.source[name] for name in ("up", "licences") if self.source.get(name)}
+        key |= {"phases": phases} if (phases := [s.phases for s in self.objects if s.phases]) else {}
         self.root = f"{RUNS}/{self.dataset}/{self.scale}"
         self.logs = f"{self.root}/logs"
         self.prepared = f"{self.root}/prepared-{params_key(key)}"
+
+    def _check_not_taught(self) -> None:
+        """A test object must not be one that was trained on. Raises UserError."""
+        home = list_objects(self.config["datasets"][self.trained_on])
+        taught = {spec.object for spec in home if spec.split != "test"}
+        both = [spec.object for spec in self.objects if spec.split == "test" and spec.object in taught]
+        if both:
+            raise UserError(
+                f"{len(both)} test objects of {self.dataset} are in the training data of {self.trained_on}, for example"
+                f" {both[0]}: leave them out there (a folder's `filter`) or take another list"
+            )
 
     @property
     def description(self) -> str:
@@ -88,22 +108,39 @@ class Dag:
     # ------------------------------------------------------------ data
 
     def _specs(self, wildcards: Any) -> list[ObjectSpec]:
-        return shard_specs(self.objects, wildcards.split, int(wildcards.shard), self.config["shard_size"])
+        first, size = int(wildcards.shard) * self.config["shard_size"], self.config["shard_size"]
+        return self.objects_of[wildcards.split][first : first + size]  # as data.prepare.shard_specs, for many shards
+
+    def acquired(self, wildcards: Any) -> list[str]:
+        """What says that the objects of a shard are here, for sources that are downloaded."""
+        if self.source["source"] not in DOWNLOADED:
+            return []
+        return [f"{self.prepared}/{wildcards.split}/{wildcards.shard}.acquired.csv"]
+
+    def acquire_job(self, wildcards: Any) -> str:
+        """The JSON that `python -m data acquire --job` takes."""
+        source = {key: value for key, value in self.source.items() if key != "trained_on"}
+        job = {"source": source, "split": wildcards.split, "shard": int(wildcards.shard)}
+        job |= {"shard_size": self.config["shard_size"], "out": self.acquired(wildcards)[0]}
+        return json.dumps(job, sort_keys=True)
 
     def raw_meshes(self, wildcards: Any) -> list[str]:
         """The mesh files of a shard, those that exist: what is missing or outside the folder is for the quarantine."""
+        if self.source["source"] in DOWNLOADED:  # not here yet, and too many to look at; `acquired` says when they are
+            return []
         root = Path(self.source.get("root", "."))
         paths = [root / spec.path for spec in self._specs(wildcards) if spec.path]
         return [str(path) for path in paths if path.is_file() and path.resolve().is_relative_to(root)]
 
     def prepare_job(self, wildcards: Any) -> str:
         """The JSON that `python -m data prepare --job` takes."""
-        job = {"dataset": self.dataset, "source": self.source, "params": self.config["prepare"]}
+        source = {key: value for key, value in self.source.items() if key not in ("url", "trained_on")}
+        job = {"dataset": self.dataset, "source": source, "params": self.config["prepare"]}
         job |= {"split": wildcards.split, "shard": int(wildcards.shard), "shard_size": self.config["shard_size"]}
         return json.dumps(job | {"out": self.prepared}, sort_keys=True)
 
     def _shards(self, splits: Iterable[str]) -> list[str]:
-        counts = {split: shard_count(self.objects, split, self.config["shard_size"]) for split in splits}
+        counts = {split: -(-len(self.objects_of[split]) // self.config["shard_size"]) for split in splits}
         return [f"{self.prepared}/{split}/{i:05d}.safetensors" for split, count in counts.items() for i in range(count)]
 
     def shards(self, wildcards: Any) -> list[str]:
@@ -127,7 +164,14 @@ class Dag:
         return run | {"prepared": self.prepared}
 
     def _manifest(self, stage: registry.StageSpec, seed: str) -> str:
-        return str(registry.stage_folder(RUNS, self.dataset, self.scale, stage, int(seed)) / "manifest.json")
+        borrowed = self.trained_on != self.dataset and registry.get_method(stage.owner).kind != registry.EXTERNAL
+        dataset = self.trained_on if borrowed else self.dataset
+        path = registry.stage_folder(RUNS, dataset, self.scale, stage, int(seed)) / "manifest.json"
+        if borrowed and not path.is_file():
+            raise UserError(
+                f"{self.dataset} is a test set of what is trained on {dataset}: run dataset={dataset} first"
+            )
+        return str(path)
 
     def _owners_plan(self, stage: registry.StageSpec) -> registry.Plan:
         return registry.resolve(stage.owner, registry.fitting_variant(stage, self.scale), self.scale)
@@ -161,11 +205,13 @@ class Dag:
     def generate_arguments(self, wildcards: Any) -> str:
         """The command line of a generation, without seed and threads."""
         arguments = self._arguments(wildcards.method, wildcards.variant)
+        arguments |= {"trained-on": self.trained_on} if self.trained_on != self.dataset else {}
         return _options(arguments | {"runs": RUNS, "views": self.config["evaluation"]["views"]})
 
     def generate_params(self, wildcards: Any) -> str:
         """Key of the resolved params: those that no stage reads, such as the number of sampling steps, count here."""
-        return params_key(registry.resolve(wildcards.method, wildcards.variant, self.scale).params)
+        plan = registry.resolve(wildcards.method, wildcards.variant, self.scale)
+        return params_key(registry.deciding(plan.params))
 
     def generate_code(self, wildcards: Any) -> str:
         """Hash of the sources that decide a variant's meshes."""
@@ -178,6 +224,17 @@ class Dag:
             return []
         return [str(path) for path in external.mesh_files(external.root_of(plan.params, self.dataset))]
 
+    def _weights(self, plan: registry.Plan) -> list[str]:
+        return [f"{self.root}/weights.json"] if wanted(plan.params) else []
+
+    def weights_of_fit(self, wildcards: Any) -> list[str]:
+        """The record that its pretrained models are there, for every stage of a method: none starts in vain."""
+        return self._weights(self._owners_plan(self.stages[wildcards.stage]))
+
+    def weights_of_generate(self, wildcards: Any) -> list[str]:
+        """The same for a generation."""
+        return self._weights(registry.resolve(wildcards.method, wildcards.variant, self.scale))
+
     # ------------------------------------------------------------ evaluation and reports
 
     def score_arguments(self, wildcards: Any) -> str:
@@ -185,7 +242,9 @@ class Dag:
         method, variant, seed = wildcards.method, wildcards.variant, int(wildcards.seed)
         generated = registry.generated_folder(RUNS, self.dataset, self.scale, method, variant, seed)
         arguments = self._arguments(method, variant)
-        return _options(arguments | {"generated": generated, "protocol": wildcards.protocol})
+        backend = self.config["evaluation"].get("backend", "auto")  # said only where it is not left to the machine
+        chosen = {"backend": backend} if backend != "auto" else {}
+        return _options(arguments | {"generated": generated, "protocol": wildcards.protocol} | chosen)
 
     def score_code(self, wildcards: Any) -> str:
         """Hash of the evaluation's sources and of the protocol."""

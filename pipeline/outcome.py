@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.artefacts import Artefact
@@ -22,17 +22,18 @@ def bad_rows(table: Path) -> list[str]:
 
 def succeeded(artefacts: Sequence[Artefact], description: str) -> None:
     """Print the tables that are there; exit with status 1 if a method stands in one of them as failed."""
-    bad: list[str] = []
-    for table in _tables(artefacts):
-        page = table.with_suffix(".md")
-        if not (table.exists() and page.exists()):
-            continue
-        text = page.read_text(encoding="utf-8")
-        if description not in text.splitlines()[0]:  # an older table, and this run made something else
-            continue
+    for table, text in _of_this_run(artefacts, description):
         print(f"\n{text}\nwritten to {table}", file=sys.stderr)
-        bad += [line for line in bad_rows(table) if line not in bad]
-    if bad:
+    verdict(artefacts, description)
+
+
+def verdict(artefacts: Sequence[Artefact], description: str) -> None:
+    """Exit with status 1 if a method stands in one of the tables as failed.
+
+    By itself for a run in which nothing was to be done: Snakemake calls no hook then and ends with status 0.
+    """
+    lines = (line for table, _ in _of_this_run(artefacts, description) for line in bad_rows(table))
+    if bad := list(dict.fromkeys(lines)):
         sys.exit("the table is complete but for: " + "; ".join(bad))
 
 
@@ -42,6 +43,16 @@ def failed(artefacts: Sequence[Artefact]) -> None:
     verb = "is of an earlier run and does" if len(old) == 1 else "are of an earlier run and do"
     text = "\nSome jobs failed; the log of each is under runs/. The same command goes on from here."
     print(text + (f" {', '.join(old)} {verb} not show it." if old else ""), file=sys.stderr)
+
+
+def _of_this_run(artefacts: Sequence[Artefact], description: str) -> Iterator[tuple[Path, str]]:
+    """The tables that are there and of what was asked for, with their pages; an older one may be of something else."""
+    for table in _tables(artefacts):
+        page = table.with_suffix(".md")
+        if table.exists() and page.exists():
+            text = page.read_text(encoding="utf-8")
+            if description in text.splitlines()[0]:
+                yield table, text
 
 
 def _tables(artefacts: Sequence[Artefact]) -> list[Path]:

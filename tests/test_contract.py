@@ -120,7 +120,8 @@ def test_a_stage_leaves_weights_and_a_manifest(method, stages):
     for name, folder in stages(plan_of(method)).items():
         manifest = read_json(folder / "manifest.json")
         assert "weights.safetensors" in manifest["files"], f"stage {name} must write weights.safetensors"
-        records = {"fit.jsonl", "manifest.json", "done.json", "measured.json", "costs.json"}
+        records = {"fit.jsonl", "tensorboard", "manifest.json", "done.json"}
+        records |= {"measured.json", "costs.json", "speed.json"}
         left = {path.name for path in folder.iterdir()} - records - set(manifest["files"])
         assert not left, f"stage {name} leaves {left} behind"
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.files import write_json
-from methods.contract import PreparedData
+from methods.contract import PreparedData, Sizes, Step
+from methods.dit import budget
 from methods.dit.dit import TIMES, DiT, build_dit
 from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import sample
+from methods.layers.clip_dinov2 import check_identity, frozen_identity
 from methods.layers.diffusion import Diffusion
-from methods.mar3d.examples import Examples
+from methods.mar3d.examples import Batch, Examples
 from methods.mar3d.method import LatentGenerator, noised
-from methods.training.checkpoint import save_tensors
+from methods.training import processes
+from methods.training.draws import Share
 from methods.training.loop import device_of, seeded, train
+from methods.training.phases import stretched
+from methods.training.weights import frozen, load_weights, save_weights
 
 MAR = {"dit_lr": "mar_lr", "dit_hr": "mar_hr", "dit_hr_direct": "mar_hr_direct", "flow": "mar_lr"}
 """MAR-3D's stage of the same design, whose data, batch and steps are a stage's own."""
@@ -42,57 +44,72 @@ class LatentDiT:
             data,
             upstream["vae"],
             "hr" if stage.startswith("dit_hr") else "lr",
-            batch=training["batch"],
+            training=training,
             rotated_share=params["mar"]["rotated_share"],
             augmentation=params[MAR[stage]].get("augmentation"),
-            precision=training["precision"],
             device=device,
+            hardware=params["hardware"],
         )
         model = seeded(lambda: build_dit(params, stage, examples.image_size), "dit", stage, seed).to(device)
+        drawn = examples.condition_on(model.image_encoder)
+        behind = frozen_identity(model.image_encoder, out / "resume")
         diffusion = Diffusion(TIMES, device=device, prediction=model.prediction)
         drop = params["mar"]["condition_drop"]
 
-        def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-            batch = examples.draw(generator)
+        def loss(batch: Batch, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+            draws = {"drop": drop, "generator": generator, "share": share}
             if stage == "flow":
-                return velocity_loss(model, batch, shift=params["flow"]["shift"], drop=drop, generator=generator)
-            return diffusion_loss(model, batch, diffusion=diffusion, drop=drop, generator=generator)
+                return velocity_loss(model, batch, shift=params["flow"]["shift"], **draws)
+            return diffusion_loss(model, batch, diffusion=diffusion, **draws)
 
         train(
             model,
+            examples.draw,
             loss,
             name=stage,
             seed=seed,
             out=out,
             optimiser=params["optimiser"],
             training=training,
+            hardware=params["hardware"],
             edges=DiT.EDGES,
         )
+        if not processes.first():
+            return
         used = {section: params[section] for section in ("dit", "mar", "latent", "image_encoder")}
         header = {"params": used, "stage": stage, "image_size": examples.image_size}
-        save_tensors(out / "weights.safetensors", model.state_dict(), {"dit": json.dumps(header)})
-        write_json(out / "measured.json", {"dtype": training["precision"]})
+        save_weights(out, model.state_dict(), header | behind)
+        write_json(out / "measured.json", {"dtype": training["precision"]} | behind | drawn)
 
     def load(self, stages: Mapping[str, Path], device: str) -> DiTGenerator:
         """The generator of the stages there are."""
         return DiTGenerator(self.params, stages, device_of(device))
+
+    def step_of(self, stage: str, sizes: Sizes, *, upstream: Mapping[str, Any], batch: int | None, device: str) -> Step:
+        """See `methods.contract.Method`."""
+        training, augmentation = training_of(self.params, stage), self.params[MAR[stage]].get("augmentation")
+        params = {**self.params, **upstream["vae"]}
+        return budget.dit_step(params, stage, training, augmentation, sizes, batch=batch, device=device)
+
+    def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
+        """See `methods.contract.Method`."""
+        return budget.object_flops({**self.params, **stages["vae"]}, stages, sizes)
 
 
 def training_of(params: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """MAR's training of the same design, with `steps_of_mar` times its steps and `lr_of_mar` times its rate."""
     training, own = params[MAR[stage]]["training"], params[stage]
     steps = max(1, round(training["steps"] * own["steps_of_mar"]))
-    return {**training, "steps": steps, "lr": training["lr"] * own["lr_of_mar"]}
+    phases = stretched(training["phases"], steps) if training["phases"] else None
+    return {**training, "steps": steps, "phases": phases, "lr": training["lr"] * own["lr_of_mar"]}
 
 
 def load_dit(stage: Path, device: torch.device) -> DiT:
     """A fitted DiT."""
-    path = stage / "weights.safetensors"
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["dit"])
-    model = build_dit(header["params"], header["stage"], header["image_size"]).to(device)
-    model.load_state_dict(load_file(path, device=str(device)))
-    return model.eval().requires_grad_(False)
+    header, tensors = load_weights(stage, device)
+    model = frozen(build_dit(header["params"], header["stage"], header["image_size"]), tensors, device)
+    check_identity(model.image_encoder, header.get("image_encoder"), stage)
+    return model
 
 
 class DiTGenerator(LatentGenerator):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data.store import Sample
 from methods.contract import Failure, Mesh, PreparedData
 
 
@@ -29,9 +30,7 @@ class GroundTruth:
         images: np.ndarray,
         *,
         rngs: Sequence[np.random.Generator],
-        ground_truth: Sequence[Any] | None = None,
+        ground_truth: Sequence[Sample],
     ) -> list[Mesh | Failure]:
         """The true meshes, in the view frame."""
-        if ground_truth is None:
-            raise ValueError("the ground truth was not handed over; config.yaml must say reads_ground_truth: true")
         return [Mesh(*sample.mesh()) for sample in ground_truth]

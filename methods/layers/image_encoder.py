@@ -2,8 +2,8 @@
 
 An encoder is a module with `tokens` (how many it returns), `width` (of each) and
 `forward(images (b, h, w, 4) uint8) -> (b, tokens, width)`.
-`scratch` is a small ViT trained with the generator and needs no weights. Frozen pretrained encoders
-(CLIP, DINOv2) register under their own name in `ENCODERS`.
+`scratch` is a small ViT trained with the generator and needs no weights. `clip_dinov2` is frozen but for norms and
+projections; it has `features(images)` as well, everything before those, which `forward` takes in the place of images.
 """
 
 from __future__ import annotations
@@ -17,14 +17,9 @@ from torch import Tensor, nn
 
 from core.errors import UserError
 from methods.layers.attention import Block
+from methods.layers.clip_dinov2 import ClipDinov2
 from methods.layers.convolution import MatrixConv2d
-
-
-def on_white(images: Tensor) -> Tensor:
-    """Composite RGBA images (b, h, w, 4) uint8 on white: (b, 3, h, w) float32 in [-1, 1]."""
-    rgba = images.float() / 255
-    rgb = rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:])
-    return rgb.permute(0, 3, 1, 2) * 2 - 1
+from methods.layers.pixels import on_white
 
 
 def convolutional_stem(width: int, patch: int, narrowest: int) -> nn.Sequential:
@@ -69,7 +64,7 @@ class ScratchEncoder(nn.Module):
         return self.norm(x)
 
 
-ENCODERS: dict[str, type[nn.Module]] = {"scratch": ScratchEncoder}
+ENCODERS: dict[str, type[nn.Module]] = {"scratch": ScratchEncoder, "clip_dinov2": ClipDinov2}
 
 
 def build_image_encoder(params: Mapping[str, Any], image_size: int) -> nn.Module:

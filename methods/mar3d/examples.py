@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.store import Split
 from methods.contract import PreparedData
 from methods.mar3d.latents import FILE as LATENTS
 from methods.mar3d.latents import LatentPool
-from methods.training.pool import SurfacePool, draw_views
+from methods.training.draws import WHOLE, Share
+from methods.training.features import CachedFeatures, cached_features
+from methods.training.phases import phases_of
+from methods.training.pool import draw_views
+from methods.training.streaming import Images, surfaces_of
 
 
 class Batch(NamedTuple):
-    """images: (b, h, w, 4) uint8. latents: (b, tokens, channels), standardised. low: noised LR tokens, or None."""
+    """images: (b, h, w, 4) uint8, or what `condition_on` draws. latents: (b, tokens, channels), standardised.
+
+    low: noised LR tokens, or None.
+    """
 
     images: Tensor
     latents: Tensor
@@ -29,7 +35,8 @@ class Examples:
     """Training views of a dataset with the frozen VAE's latents of one bank, drawn at random.
 
     vae: folder of the fitted VAE. rotated_share: of the draws that take a rotated view. augmentation: interval
-    `low` to `high` of t in the condition augmentation of the LR tokens; without it no LR tokens are drawn.
+    `low` to `high` of t in the condition augmentation of the LR tokens; without it no LR tokens are drawn. training: of
+    the stage; its batch, precision and phases. hardware: memory_gb (what takes more is read as it is drawn), workers.
     """
 
     def __init__(
@@ -38,38 +45,53 @@ class Examples:
         vae: Path,
         bank: str,
         *,
-        batch: int,
+        training: Mapping[str, Any],
         rotated_share: float,
         augmentation: Mapping[str, float] | None,
-        precision: str,
         device: torch.device,
+        hardware: Mapping[str, Any],
     ) -> None:
-        self.split, self.bank, self.batch, self.device = Split(data.folder, "train"), bank, batch, device
-        pool = None if (vae / LATENTS).exists() else SurfacePool(self.split, device, occupancy=False)
-        self.latents = LatentPool(vae, pool, device, precision)
+        self.split, self.bank, self.batch, self.device = Split(data.folder, "train"), bank, training["batch"], device
+        self.phases = phases_of(self.split, training)
+        room, readers = hardware["memory_gb"], hardware["workers"]
+        cached = (vae / LATENTS).exists()
+        pool = None if cached else surfaces_of(self.split, device, memory_gb=room, readers=readers, occupancy=False)
+        self.latents = LatentPool(vae, pool, device, training["precision"], room)
+        self.images = Images(self.split, device, memory_gb=room)
         self.rotated_share, self.augmentation = rotated_share, augmentation
+        self.features: CachedFeatures | None = None
 
     @property
     def image_size(self) -> int:
         """Pixels a side of the condition images."""
         return self.split.image_size
 
-    def draw(self, generator: torch.Generator) -> Batch:
-        """A batch of the generator's."""
-        b, split = self.batch, self.split
-        objects = torch.randint(0, len(split), (b,), generator=generator)
-        views = draw_views(b, len(split.upright_views), split.n_views, self.rotated_share, generator)
-        images = np.stack([split.image(int(i), int(v)) for i, v in zip(objects, views, strict=True)])
-        objects, views = objects.to(self.device), views.to(self.device)
+    def condition_on(self, encoder: nn.Module) -> dict[str, str]:
+        """Draw what a frozen encoder makes of the images, where that is cached, in the place of the images.
+
+        Returns which of the two it is, for the record; nothing for an encoder that is trained.
+        """
+        self.features = cached_features(encoder, self.split, self.device)
+        if not hasattr(encoder, "features"):
+            return {}
+        return {"image_features": "cached" if self.features else "computed as drawn"}
+
+    def draw(self, generator: torch.Generator, share: Share = WHOLE) -> Batch:
+        """The share's rows of a batch of the generator's, of the objects of the step's phase."""
+        split = self.split
+        objects = share.rows(self.phases.draw(share.step, self.batch, generator))
+        views = draw_views(self.batch, len(split.upright_views), split.n_views, self.rotated_share, generator)
+        views = share.rows(views)
         low = None
         if self.augmentation is not None:
             # Condition augmentation: x' = t noise + (1 - t) x, one t a sample.
             start, end = self.augmentation["low"], self.augmentation["high"]
-            t = torch.rand((b, 1, 1), generator=generator) * (end - start) + start
-            low = self.latents.draw("lr", objects, views, generator)
-            low = augment(low, t.to(self.device), torch.randn(low.shape, generator=generator).to(self.device))
-        target = self.latents.draw(self.bank, objects, views, generator)
-        return Batch(torch.from_numpy(images).to(self.device), target, low)
+            t = share.uniform((len(objects), 1, 1), generator, self.device) * (end - start) + start
+            low = self.latents.draw("lr", objects, views, generator, share)
+            low = augment(low, t, share.normal(low.shape, generator, self.device))
+        target = self.latents.draw(self.bank, objects, views, generator, share)
+        images = self.images.rows(objects, views) if self.features is None else self.features.read(objects, views)
+        return Batch(images, target, low)
 
 
 def augment(low: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:

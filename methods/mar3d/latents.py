@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.progress import Progress
 from methods.mar3d.pyramid_vae import BANKS, Posterior, PyramidVAE, build_vae
-from methods.training.checkpoint import save_tensors
+from methods.training.draws import WHOLE, Share
 from methods.training.loop import autocast
-from methods.training.pool import SurfacePool
+from methods.training.pool import Surfaced
+from methods.training.streaming import Rows
+from methods.training.weights import frozen, load_weights, save_weights
 
 FILE = "latents.safetensors"
 
 
 @torch.no_grad()
 def encode_views(
-    vae: PyramidVAE, pool: SurfacePool, views: list[int], precision: str, batch: int = 64
+    vae: PyramidVAE, pool: Surfaced, views: list[int], precision: str, batch: int = 64, objects: int | None = None
 ) -> dict[str, Tensor]:
-    """Posteriors of every object in the given views, by bank: (objects, views, tokens, 2 * channels) float16.
+    """Posteriors of the given views by bank: (objects, views, tokens, 2 * channels) float16.
 
-    The last axis holds the mean, then the log variance.
+    objects: the first ones, or all. The last axis holds the mean, then the log variance.
     """
-    total = len(pool) * len(views)
-    flat = torch.arange(total, device=pool.device)
-    chosen = torch.tensor(views, device=pool.device)
+    objects = min(len(pool), objects or len(pool))
+    total = objects * len(views)
+    flat, chosen = torch.arange(total), torch.tensor(views)
     parts: dict[str, list[Tensor]] = {bank: [] for bank in BANKS}
     progress = Progress("encode", total)
     for index in flat.split(batch):
@@ -41,7 +41,7 @@ def encode_views(
                 posterior = vae.encode(points, normals, bank)
                 parts[bank].append(torch.cat([posterior.mean, posterior.log_variance], -1).half().cpu())
         progress.update(int(index[-1]) + 1)
-    return {bank: torch.cat(p).unflatten(0, (len(pool), len(views))) for bank, p in parts.items()}
+    return {bank: torch.cat(p).unflatten(0, (objects, len(views))) for bank, p in parts.items()}
 
 
 def statistics(posteriors: Tensor) -> dict[str, Tensor]:
@@ -58,25 +58,32 @@ def statistics(posteriors: Tensor) -> dict[str, Tensor]:
 class LatentPool:
     """Standardised latents of the training views: read from the VAE stage's cache, or encoded as they are drawn."""
 
-    def __init__(self, stage: Path, pool: SurfacePool | None, device: torch.device, precision: str) -> None:
-        """stage: folder of the fitted VAE. pool: the surfaces, needed only where the stage kept no latents."""
+    def __init__(
+        self, stage: Path, pool: Surfaced | None, device: torch.device, precision: str, memory_gb: float = math.inf
+    ) -> None:
+        """stage: folder of the fitted VAE. pool: the surfaces, needed only where the stage kept no latents.
+
+        memory_gb: a larger cache stays on disk.
+        """
         self.vae, self.scaling = load_vae(stage, device)
         self.pool, self.precision, self.device = pool, precision, device
         cache = stage / FILE
-        self.cache = {k: v.to(device) for k, v in load_file(cache).items()} if cache.exists() else None
+        self.cache = Rows(cache, device, memory_gb=memory_gb) if cache.exists() else None
         if self.cache is None and pool is None:
             raise ValueError(f"{stage} holds no {FILE}, so the surfaces are needed to encode from")
 
     @torch.no_grad()
-    def draw(self, bank: str, objects: Tensor, views: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(
+        self, bank: str, objects: Tensor, views: Tensor, generator: torch.Generator, share: Share = WHOLE
+    ) -> Tensor:
         """A posterior sample for each (object, view): (b, tokens, channels) float32, zero mean, unit variance."""
         if self.cache is not None:
-            mean, log_variance = self.cache[bank][objects, views].float().chunk(2, -1)
+            mean, log_variance = self.cache.rows(bank, objects, views).float().chunk(2, -1)
             posterior = Posterior(mean, log_variance)
         else:
             with autocast(self.device, self.precision):
                 posterior = self.vae.encode(*self.pool.surface(objects, views), bank)
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(self.device)
+        noise = share.normal(posterior.mean.shape, generator, self.device)
         return self.scaling.standardise(bank, posterior.sample(noise))
 
 
@@ -95,19 +102,18 @@ class Scaling:
         return latents * self.tensors[f"{bank}.std"] + self.tensors[f"{bank}.mean"]
 
 
-def save_vae(path: Path, vae: PyramidVAE, scaling: Mapping[str, Tensor], params: Mapping[str, Any]) -> None:
-    """Weights, latent statistics and the parameters to rebuild the module, in one file."""
+def save_vae(stage: Path, vae: PyramidVAE, scaling: Mapping[str, Tensor], params: Mapping[str, Any]) -> None:
+    """Write weights, latent statistics and the parameters to rebuild the module into the stage's folder."""
     tensors = {f"vae.{k}": v for k, v in vae.state_dict().items()} | {f"scaling.{k}": v for k, v in scaling.items()}
-    save_tensors(path, tensors, {"params": json.dumps(params)})
+    save_weights(stage, tensors, {"params": params})
 
 
 def load_vae(stage: Path, device: torch.device) -> tuple[PyramidVAE, Scaling]:
     """The frozen VAE of a fitted stage and its latent statistics."""
-    path = stage / "weights.safetensors"
-    with safe_open(path, framework="pt") as file:
-        params = json.loads(file.metadata()["params"])
-    tensors = load_file(path, device=str(device))
-    vae = build_vae(params["vae"], params["latent"]).to(device)
-    vae.load_state_dict({k.removeprefix("vae."): v for k, v in tensors.items() if k.startswith("vae.")})
-    scaling = {k.removeprefix("scaling."): v for k, v in tensors.items() if k.startswith("scaling.")}
-    return vae.eval().requires_grad_(False), Scaling(scaling)
+    header, tensors = load_weights(stage, device)
+    parts: dict[str, dict[str, Tensor]] = {"vae": {}, "scaling": {}}
+    for name, tensor in tensors.items():
+        part, _, key = name.partition(".")
+        parts[part][key] = tensor
+    params = header["params"]
+    return frozen(build_vae(params["vae"], params["latent"]), parts["vae"], device), Scaling(parts["scaling"])

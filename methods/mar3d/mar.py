@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from methods.layers.attention import Block
 from methods.layers.diffusion import Diffusion
 from methods.layers.image_encoder import build_image_encoder
+from methods.training.draws import WHOLE, Share
 
 
 class HeadBlock(nn.Module):
@@ -167,6 +168,7 @@ class MaskedAutoregressive(nn.Module):
         drop: float,
         mask: Mapping[str, float],
         repeats: int,
+        share: Share = WHOLE,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Diffusion loss averaged over the masked tokens, each repeated with independent t and noise.
 
@@ -174,15 +176,16 @@ class MaskedAutoregressive(nn.Module):
         """
         b, device = len(latents), latents.device
         masked = max(1, math.ceil(self.tokens * mask_ratio(generator, **mask)))
-        order = torch.rand((b, self.tokens), generator=generator).argsort(1).to(device)
-        keep = (torch.rand(b, generator=generator) >= drop).to(device)
+        order = share.uniform((b, self.tokens), generator, device).argsort(1)
+        keep = share.uniform((b,), generator, device) >= drop
         z = self.predict(self.buffer(self.condition(images, keep), low), latents, order[:, masked:])
         rows = torch.arange(b, device=device)[:, None]
         # Only masked tokens enter the head; the others would be computed and thrown away.
         z = z[rows, order[:, :masked]].flatten(0, 1).repeat(repeats, 1)
         x0 = latents[rows, order[:, :masked]].flatten(0, 1).repeat(repeats, 1)
-        t = torch.randint(0, diffusion.steps, (len(x0),), generator=generator).to(device)
-        noise = torch.randn(x0.shape, generator=generator).to(device)
+        each = (repeats, b, masked)
+        t = share.integers(0, diffusion.steps, each, generator, device, dim=1).flatten()
+        noise = share.normal((*each, self.channels), generator, device, dim=1).flatten(0, 2)
         value = diffusion.loss(lambda x, time: self.head(x, time, z), x0, t=t, noise=noise).mean()
         return value, {}
 

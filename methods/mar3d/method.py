@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.files import write_json
-from data.store import Split
-from methods.contract import Failure, Mesh, PreparedData
+from data.store import Sample, Split
+from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
+from methods.layers.clip_dinov2 import check_identity, frozen_identity
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate, surface
-from methods.mar3d.examples import Examples, augment
+from methods.mar3d import budget
+from methods.mar3d.examples import Batch, Examples, augment
 from methods.mar3d.latents import FILE as LATENTS
 from methods.mar3d.latents import encode_views, load_vae, save_vae, statistics
 from methods.mar3d.mar import MaskedAutoregressive, build_mar
 from methods.mar3d.pyramid_vae import BANKS, PyramidVAE, build_vae
 from methods.mar3d.sampling import sample
+from methods.training import processes
 from methods.training.checkpoint import save_tensors
+from methods.training.draws import Share
 from methods.training.flops import counted
 from methods.training.loop import autocast, device_of, seeded, train
-from methods.training.pool import SurfacePool, draw_views
+from methods.training.phases import phases_of
+from methods.training.pool import Surfaced, Surfaces, draw_views
+from methods.training.streaming import surfaces_of
+from methods.training.weights import frozen, load_weights, save_weights
 
 BANK = {"mar_lr": "lr", "mar_hr": "hr", "mar_hr_direct": "hr"}
 """Of the VAE's queries, whose tokens a stage generates."""
+
+MEASURED_OBJECTS = 10000
+"""Over which latent statistics are measured where the latents are not kept anyway."""
 
 
 class Mar3D:
@@ -52,6 +60,16 @@ class Mar3D:
         """The cascade of the stages there are."""
         return Cascade(self.params, stages, device_of(device))
 
+    def step_of(self, stage: str, sizes: Sizes, *, upstream: Mapping[str, Any], batch: int | None, device: str) -> Step:
+        """See `methods.contract.Method`."""
+        if stage == "vae":
+            return budget.vae_step(self.params, bank_shares(self.params), sizes, batch=batch, device=device)
+        return budget.mar_step(self.params, stage.removeprefix("mar_"), sizes, batch=batch, device=device)
+
+    def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
+        """See `methods.contract.Method`."""
+        return budget.object_flops(self.params, stages, sizes)
+
 
 # ---------------------------------------------------------------- training
 
@@ -59,26 +77,32 @@ class Mar3D:
 def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: int, device: torch.device) -> None:
     """Train the VAE, measure it on the validation objects, encode the training views."""
     vae, latent, precision = params["vae"], params["latent"], params["vae"]["training"]["precision"]
-    split = Split(data.folder, "train")
-    pool = SurfacePool(split, device)
-    shares = {"lr": vae["lr_share"], "hr": 1 - vae["lr_share"]}
-    model = train_vae(params, split, pool, shares, out=out, seed=seed, device=device)
+    split, hardware = Split(data.folder, "train"), params["hardware"]
+    pool = surfaces_of(split, device, memory_gb=hardware["memory_gb"], readers=hardware["workers"])
+    model = train_vae(params, split, pool, bank_shares(params), out=out, seed=seed, device=device)
+    if not processes.first():
+        return
     viou = {bank: reconstruction_viou(model, Split(data.folder, "val"), bank, device, precision) for bank in BANKS}
     views = list(range(split.n_views)) if latent["cache"] else split.upright_views[:1]
-    posteriors = encode_views(model, pool, views, precision)
+    posteriors = encode_views(model, pool, views, precision, objects=None if latent["cache"] else MEASURED_OBJECTS)
     measured = {bank: statistics(p) for bank, p in posteriors.items()}
     if latent["cache"]:
         save_tensors(out / LATENTS, posteriors)
     scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
-    save_vae(out / "weights.safetensors", model, scaling, {"vae": vae, "latent": latent})
+    save_vae(out, model, scaling, {"vae": vae, "latent": latent})
     noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
     write_json(out / "measured.json", {"dtype": precision, "val_viou": viou, "posterior_noise": noise})
+
+
+def bank_shares(params: Mapping[str, Any]) -> dict[str, float]:
+    """How often a step of the VAE trains each bank."""
+    return {"lr": params["vae"]["lr_share"], "hr": 1 - params["vae"]["lr_share"]}
 
 
 def train_vae(
     params: Mapping[str, Any],
     split: Split,
-    pool: SurfacePool,
+    pool: Surfaced,
     shares: Mapping[str, float],
     *,
     out: Path,
@@ -89,25 +113,33 @@ def train_vae(
     vae, latent, training = params["vae"], params["latent"], params["vae"]["training"]
     model = seeded(lambda: build_vae(vae, latent), "vae", seed).to(device)
 
-    def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        b = training["batch"]
-        objects = torch.randint(0, len(pool), (b,), generator=generator).to(device)
-        views = draw_views(b, len(split.upright_views), split.n_views, vae["rotated_share"], generator).to(device)
+    phases = phases_of(split, training)
+
+    def draw(generator: torch.Generator, share: Share) -> tuple[str, Surfaces]:
+        objects = phases.draw(share.step, training["batch"], generator)
+        views = draw_views(len(objects), len(split.upright_views), split.n_views, vae["rotated_share"], generator)
         bank = pick(shares, float(torch.rand((), generator=generator)))
-        batch = pool.batch(objects, views, volume=training["volume"], near=training["near"], generator=generator)
-        noise = torch.randn((b, latent["tokens"][bank], latent["channels"]), generator=generator).to(device)
+        size = {"volume": training["volume"], "near": training["near"]}
+        return bank, pool.batch(share.rows(objects), share.rows(views), **size, generator=generator, share=share)
+
+    def loss(drawn: tuple[str, Surfaces], generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+        bank, batch = drawn
+        shape = (len(batch.points), latent["tokens"][bank], latent["channels"])
+        noise = share.normal(shape, generator, device)
         return model.loss(
             batch.points, batch.normals, batch.queries, batch.labels, bank=bank, kl_weight=vae["kl_weight"], noise=noise
         )
 
     train(
         model,
+        draw,
         loss,
         name="vae",
         seed=seed,
         out=out,
         optimiser=params["optimiser"],
         training=training,
+        hardware=params["hardware"],
         edges=PyramidVAE.EDGES,
     )
     return model
@@ -162,20 +194,23 @@ def fit_mar(
         data,
         vae,
         bank,
-        batch=training["batch"],
+        training=training,
         rotated_share=mar["rotated_share"],
         augmentation=params[stage].get("augmentation"),
-        precision=training["precision"],
         device=device,
+        hardware=params["hardware"],
     )
     name = stage.removeprefix("mar_")
     model = seeded(lambda: build_mar(params, name, examples.image_size), "mar", name, seed).to(device)
+    drawn = examples.condition_on(model.image_encoder)
+    behind = frozen_identity(model.image_encoder, out / "resume")
     diffusion = Diffusion(model.noise_steps, device=device, prediction=model.prediction)
 
-    def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(batch: Batch, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         return model.loss(
-            *examples.draw(generator),
+            *batch,
             generator=generator,
+            share=share,
             diffusion=diffusion,
             drop=mar["condition_drop"],
             mask=mar["mask"],
@@ -184,19 +219,21 @@ def fit_mar(
 
     train(
         model,
+        examples.draw,
         loss,
         name=stage,
         seed=seed,
         out=out,
         optimiser=params["optimiser"],
         training=training,
+        hardware=params["hardware"],
         edges=MaskedAutoregressive.EDGES,
     )
+    if not processes.first():
+        return
     used = {"mar": mar, "latent": params["latent"], "image_encoder": params["image_encoder"]}
-    # One entry of metadata: safetensors writes several in an order that changes from run to run.
-    header = {"params": used, "image_size": examples.image_size}
-    save_tensors(out / "weights.safetensors", model.state_dict(), {"mar": json.dumps(header)})
-    write_json(out / "measured.json", {"dtype": training["precision"]})
+    save_weights(out, model.state_dict(), {"params": used, "image_size": examples.image_size} | behind)
+    write_json(out / "measured.json", {"dtype": training["precision"]} | behind | drawn)
 
 
 # ---------------------------------------------------------------- generation
@@ -204,24 +241,22 @@ def fit_mar(
 
 def load_mar(stage: Path, name: str, device: torch.device) -> MaskedAutoregressive:
     """A fitted MAR by its name for `build_mar`: `lr`, `hr` or `hr_direct`."""
-    path = stage / "weights.safetensors"
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["mar"])
-    model = build_mar(header["params"], name, header["image_size"]).to(device)
-    model.load_state_dict(load_file(path, device=str(device)))
-    return model.eval().requires_grad_(False)
+    header, tensors = load_weights(stage, device)
+    model = frozen(build_mar(header["params"], name, header["image_size"]), tensors, device)
+    check_identity(model.image_encoder, header.get("image_encoder"), stage)
+    return model
 
 
-class LatentGenerator:
+class LatentGenerator(ABC):
     """What decodes the VAE's latents; a subclass says how they are sampled. Follows `methods.contract.Generator`."""
 
     def __init__(self, params: Mapping[str, Any], vae: Path, device: torch.device) -> None:
         self.params, self.device = params, device
         self.vae, self.scaling = load_vae(vae, device)
 
+    @abstractmethod
     def sample(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
         """The bank, and standardised latents (b, tokens, channels), for images (b, h, w, 4) uint8."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def generate(
@@ -316,21 +351,15 @@ def decode_meshes(
 
 @torch.no_grad()
 def reconstruct(
-    stage: Path,
-    points: np.ndarray,
-    normals: np.ndarray,
-    *,
-    bank: str = "hr",
-    cells: int = 64,
-    precision: str = "bf16",
-    device: str = "auto",
+    vae: PyramidVAE, samples: Sequence[Sample], *, bank: str, precision: str, extraction: Mapping[str, Any]
 ) -> list[Mesh | Failure]:
-    """Encode and decode shapes with a fitted VAE: the ceiling of every generator on its latents.
+    """One mesh a sample: its prepared surface points encoded and decoded again, in the view frame.
 
-    points, normals: (b, n, 3) float32 in the view frame, n as prepared. The posterior mean is decoded.
+    The posterior's mean is decoded, so there is no randomness: the ceiling of every generator on the VAE's latents.
     """
-    place = device_of(device)
-    vae, _ = load_vae(stage, place)
-    with autocast(place, precision):
-        latents = vae.encode(*(torch.from_numpy(a).to(place) for a in (points, normals)), bank).mean
-    return decode_meshes(vae, latents, {"cells": cells, "chunk": 65536}, precision)
+    device = next(vae.parameters()).device
+    surfaces = (sample.surface() for sample in samples)
+    points, normals = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*surfaces, strict=True))
+    with autocast(device, precision):
+        latents = vae.encode(points, normals, bank).mean
+    return decode_meshes(vae, latents, extraction, precision)

@@ -27,7 +27,7 @@ def save_state(
     average: dict[str, Tensor],
     optimisers: list[torch.optim.Optimizer],
     log_bytes: int,
-    flops: list[int],
+    flops: list[tuple[int, int]],
 ) -> None:
     """Write the resume state after `step` steps.
 

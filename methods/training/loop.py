@@ -1,58 +1,47 @@
-"""The one training loop.
+"""The one training loop, for one process or several.
 
-Every random draw of step s comes from a generator seeded by (stage, seed, s); a run that was killed and
-resumed therefore takes the very same steps as one that was not. The loop writes `fit.jsonl` (one line every
-`log_every` steps, losses averaged over the interval) and, at the end, `costs.json` (parameters and FLOPs);
-the module is left holding the moving average of its weights. Resume state lives in `out/resume/` and is
-removed on success; whoever calls sees to it that the folder belongs to the same code, data and parameters
-(`methods.run` does).
+Every random draw of step s comes from a generator seeded by (stage, seed, s), for the whole batch; each process, and
+each piece of an accumulated batch, computes its share of the rows. A run that was killed and resumed therefore takes
+the very same steps as one that was not, with any number of processes. (With dropout, the masks depend on that number.)
+The loop writes what `methods.training.log` says; the module is left holding the moving average of its weights. Resume
+state lives in `out/resume/` and is removed on success; whoever calls sees to it that the folder belongs to the same
+code, data and parameters (`methods.run` does). Of several processes only the first one writes.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from core.files import write_json
-from core.progress import Progress
+from core.errors import UserError
 from core.randomness import seed_of
-from methods.training import checkpoint
-from methods.training.flops import counted
+from methods.training import checkpoint, processes
+from methods.training.devices import autocast, device_of, fabric_of, share_work
+from methods.training.draws import Share
+from methods.training.flops import COUNTED_STEPS, counted, counted_steps, training_record
+from methods.training.log import COSTS, Log
 from methods.training.optimiser import build_optimisers, learning_rate_factor
+from methods.training.prefetch import Batches
+from methods.training.processes import DivergedError, LostProcessError
 
-Loss = Callable[[torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
-"""Draws a batch from the generator; returns the loss and named parts to log."""
+__all__ = ["COSTS", "COUNTED_STEPS", "DivergedError", "autocast", "device_of", "seeded", "train"]
 
+Batch = TypeVar("Batch")
+Draw = Callable[[torch.Generator, Share], Batch]
+"""Draws a batch from the generator and returns the share's rows of it; called ahead of the step, maybe in a thread."""
+Loss = Callable[[Batch, torch.Generator, Share], tuple[Tensor, Mapping[str, Tensor]]]
+"""The mean over the share's rows, and named parts to log; further draws come from the same generator."""
 
-COSTS = "costs.json"
-"""What the training cost, merged into the stage's manifest."""
-COUNTED_STEPS = 8
-"""The first ones; their mean stands for all, since what a step draws (how many tokens are masked) changes its cost."""
-
-
-class DivergedError(RuntimeError):
-    """The loss became NaN or infinite."""
-
-
-def device_of(name: str = "auto") -> torch.device:
-    """`auto` is cuda where there is one, else cpu."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 autocast, or none for `fp32`."""
-    if precision not in ("bf16", "fp32"):
-        raise ValueError(f"precision must be bf16 or fp32, got {precision!r}")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+LOG_EVERY = 100
+"""Steps between two lines of the log, at most."""
 
 
 def seeded(build: Callable[[], nn.Module], *names: str | int) -> nn.Module:
@@ -62,8 +51,20 @@ def seeded(build: Callable[[], nn.Module], *names: str | int) -> nn.Module:
         return build()
 
 
+class _Owner(nn.Module):
+    """Owns the parameters for DDP, which hooks their gradients, and runs what it is handed."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, compute: Callable[[], Any]) -> Any:
+        return compute()
+
+
 def train(
     module: nn.Module,
+    draw: Draw,
     loss: Loss,
     *,
     name: str,
@@ -71,96 +72,176 @@ def train(
     out: Path,
     optimiser: Mapping[str, Any],
     training: Mapping[str, Any],
+    hardware: Mapping[str, Any] | None = None,
     edges: tuple[str, ...] = (),
     save_every: float = 60.0,
 ) -> nn.Module:
     """Train `module` in place and return it holding its moving average.
 
-    training: steps, lr, precision. optimiser: see `build_optimisers`, plus warmup, floor, clip, ema.
-    Raises DivergedError on a non-finite loss.
+    training: steps, batch (of all processes together), lr, precision. optimiser: see `build_optimisers`, plus warmup,
+    floor, clip, ema. hardware, which changes no draw: device_batch (the most samples that a device takes at once),
+    compile (the repeated blocks), workers (threads that draw ahead). save_every: seconds between two resume states;
+    more if saving takes longer than one. Raises DivergedError on a non-finite loss, LostProcessError where another
+    process died.
     """
+    hardware = hardware or {}
     steps, resume = training["steps"], out / "resume"
     device = next(module.parameters()).device
+    fabric = fabric_of(device, training["precision"])
+    pieces = share_work(training["batch"], hardware.get("device_batch"))
     optimisers = build_optimisers(module, optimiser, training["lr"], edges)
     peaks = [[group["lr"] for group in o.param_groups] for o in optimisers]
     trained = {k: v for k, v in module.named_parameters() if v.requires_grad}
-    average = {k: v.detach().clone() for k, v in trained.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    log_path, first = out / "fit.jsonl", 0
+    weights, average = list(trained.values()), {k: v.detach().clone() for k, v in trained.items()}
+    first, size = 0, 0
+    flops: list[tuple[int, int]] = []  # of each counted step: forward and backward, optimiser
     header = checkpoint.read_header(resume)
-    flops: list[int] = []  # of each of the first steps
+    if fabric.broadcast(header) != header:
+        raise UserError(
+            f"process {processes.rank() + 1} does not find {resume} as the first one left it: put runs on a disk that"
+            " all nodes share."
+        )
+    # Compiled products are not seen: then the first steps are counted, before compilation.
+    chosen = frozenset(range(COUNTED_STEPS)) if hardware.get("compile") else counted_steps(steps)
     if header:
         checkpoint.restore_state(resume, module, average, optimisers)
-        first, flops = header["step"], header["flops"]
-        with log_path.open("r+b") as file:
-            file.truncate(header["log_bytes"])
-    else:
-        log_path.write_bytes(b"")
-    progress = Progress(f"fit {name}", steps, done=first)
-    sums: dict[str, float] = {}
-    log_every = max(1, steps // 200)
-    saved = time.monotonic()
+        first, flops, size = header["step"], header["flops"], header["log_bytes"]
+    owner = fabric.setup_module(_Owner(module))
+    log = Log(name, out, steps=steps, first=first, size=size)
+    log_every = max(1, min(steps // 200, LOG_EVERY))
+    watched = device.type == "cpu" and processes.count() == 1  # elsewhere a look at each loss would stall the device
+    saved, took = time.monotonic(), 0.0
+
+    def share_of(i: int) -> Share:
+        """Of the i-th piece of the training."""
+        step, piece = divmod(i, pieces)
+        return Share(processes.rank() * pieces + piece, processes.count() * pieces, step)
+
+    def make(i: int) -> tuple[Any, torch.Generator]:
+        generator = torch.Generator().manual_seed(seed_of("step", name, seed, i // pieces))
+        return draw(generator, share_of(i)), generator  # in full precision: rotations would displace points
+
+    def forward_backward(step: int, drawn: list[tuple[Any, torch.Generator]]) -> dict[str, Tensor]:
+        """One step's gradients, and the means over this process's pieces of what the loss returns."""
+        sums: dict[str, Tensor] = {}
+        for i, (batch, generator) in enumerate(drawn):
+            share = share_of(step * pieces + i)
+            # The global generator is used by dropout alone.
+            torch.manual_seed(seed_of("step", name, seed, step, *([share.index] if share.index else [])))
+            with fabric.no_backward_sync(owner, enabled=i + 1 < pieces):
+                value, parts = owner(lambda b=batch, g=generator, s=share: loss(b, g, s))
+                fabric.backward(value if pieces == 1 else value / pieces)
+            for k, v in {"loss": value, **parts}.items():
+                sums[k] = sums.get(k, 0) + v.detach().double() / pieces
+        return sums
+
+    def update() -> None:
+        for o in optimisers:
+            o.step()
+
     module.train()
-    # The global generator is used by dropout alone; it is forked, and seeded at each step.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    sums: dict[str, Tensor] = {}
+    batches = Batches(make, first * pieces, steps * pieces, hardware.get("workers", 0), device)
+    # The global generator is forked, and seeded at each piece.
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        contextlib.closing(iter(batches)) as upcoming,
+        _peers(name),
+    ):
         for step in range(first, steps):
-            step_seed = seed_of("step", name, seed, step)
-            torch.manual_seed(step_seed)
+            if hardware.get("compile") and step == max(first, COUNTED_STEPS):
+                compile_blocks(module)
             factor = learning_rate_factor(step, steps, optimiser["warmup"], optimiser["floor"])
             for o, rates in zip(optimisers, peaks, strict=True):
                 for group, rate in zip(o.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
                 o.zero_grad(set_to_none=True)
-
-            def forward_backward(step_seed: int = step_seed) -> tuple[Tensor, Mapping[str, Tensor]]:
-                with autocast(device, training["precision"]):
-                    value, parts = loss(torch.Generator().manual_seed(step_seed))
-                value.backward()
-                return value, parts
-
-            if step < COUNTED_STEPS:
-                (value, parts), count = counted(forward_backward)
-                flops.append(count)
+            drawn = [next(upcoming) for _ in range(pieces)]
+            if step in chosen:
+                parts, spent = counted(lambda step=step, drawn=drawn: forward_backward(step, drawn))
             else:
-                value, parts = forward_backward()
-            norm = nn.utils.clip_grad_norm_(trained.values(), optimiser["clip"])
-            for o in optimisers:
-                o.step()
+                parts = forward_backward(step, drawn)
+            norm = nn.utils.clip_grad_norm_(weights, optimiser["clip"])
+            parts = {"loss": parts["loss"], "grad_norm": norm.double(), **parts}
+            if step in chosen:
+                flops.append((spent * processes.count(), counted(update)[1]))
+            else:
+                update()
             # Early averages would remember the initial weights; the decay grows to its value instead.
             decay = min(optimiser["ema"], (1 + step) / (10 + step))
             with torch.no_grad():
-                for k, v in trained.items():
-                    average[k].lerp_(v.detach(), 1 - decay)
-            for k, v in {"loss": value, "grad_norm": norm, **parts}.items():
-                sums[k] = sums.get(k, 0.0) + float(v.detach())
-            if not math.isfinite(sums["loss"]):
+                torch._foreach_lerp_(list(average.values()), weights, 1 - decay)
+            for k, v in parts.items():
+                sums[k] = sums.get(k, 0) + v
+            due = (step + 1) % log_every == 0 or step + 1 == steps
+            if not due and not watched:
+                continue
+            if due:
+                sums = {k: fabric.all_reduce(v, reduce_op="mean") for k, v in sums.items()}
+            if not math.isfinite(float(sums["loss"])):
                 raise DivergedError(
-                    f"the loss of {name} became {sums['loss']} at step {step}; lower its learning rate."
+                    f"the loss of {name} became {float(sums['loss'])} at step {step}; lower its learning rate."
                 )
-            if (step + 1) % log_every == 0 or step + 1 == steps:
+            if due:
                 count = (step % log_every) + 1
-                means = {k: round(v / count, 6) for k, v in sums.items()}
-                line = json.dumps({"step": step + 1, **means, "lr": training["lr"] * factor})
-                with log_path.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
-                progress.update(step + 1, f"loss {means['loss']:.4f}")
+                log.line(
+                    step + 1, {k: float(v) / count for k, v in sums.items()}, training["lr"] * factor, batches.waited
+                )
                 sums = {}
-                if time.monotonic() - saved > save_every and step + 1 < steps:
+                waited = time.monotonic() - saved
+                if processes.first() and step + 1 < steps and waited > save_every * max(1.0, took):
+                    begin = time.monotonic()
                     checkpoint.save_state(
                         resume,
                         step=step + 1,
                         model=module.state_dict(),
                         average=average,
                         optimisers=optimisers,
-                        log_bytes=log_path.stat().st_size,
+                        log_bytes=log.size,
                         flops=flops,
                     )
                     saved = time.monotonic()
+                    took = saved - begin
     with torch.no_grad():
         for k, v in trained.items():
             v.copy_(average[k])
     module.eval()
-    mean = sum(flops) / len(flops)
-    sizes = {"parameters": sum(v.numel() for v in trained.values())}
-    write_json(out / COSTS, sizes | {"step_flops": round(mean), "training_flops": round(mean * steps)})
+    seconds = log.seconds
+    speed = {
+        "pieces": pieces,
+        "step_seconds": round(seconds / max(1, steps - first), 6),
+        "samples_per_second": round(training["batch"] * (steps - first) / seconds, 3),
+        "data_wait_share": round(batches.waited / seconds, 4),
+    }
+    parameters = sum(v.numel() for v in weights)
+    log.close({"parameters": parameters, **training_record(flops, steps)}, speed)
     return module
+
+
+def compile_blocks(module: nn.Module) -> None:
+    """Compile the repeated blocks of `module` in place: members of a ModuleList share code, and compile once."""
+    for stack in module.modules():
+        if isinstance(stack, nn.ModuleList):
+            for block in stack:
+                block.compile(dynamic=True)  # masking changes the number of tokens at every step
+
+
+@contextlib.contextmanager
+def _peers(name: str) -> Iterator[None]:
+    """Turn the loss of another process, and what its launcher then does to this one, into one sentence."""
+
+    def stop(*_: object) -> None:
+        raise LostProcessError(name)
+
+    if processes.count() > 1:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
+        if processes.count() > 1 and lost:
+            raise LostProcessError(name) from error
+        raise
+    finally:
+        if processes.count() > 1:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -45,7 +45,8 @@ def build_optimisers(
     params: name, betas, eps, weight_decay, and for muon `adamw_lr` (peak rate of the rest).
     """
     hidden, rest = split_parameters(module, edges)
-    adamw = {"betas": tuple(params["betas"]), "eps": params["eps"]}
+    fused = True if all(p.is_cuda for p in hidden + rest) else None  # None: as PyTorch chooses
+    adamw = {"betas": tuple(params["betas"]), "eps": params["eps"], "fused": fused}
     if params["name"] == "adamw":
         groups = [{"params": hidden, "weight_decay": params["weight_decay"]}, {"params": rest, "weight_decay": 0.0}]
         return [torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, **adamw)]

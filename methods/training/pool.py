@@ -1,4 +1,4 @@
-"""Prepared objects held in memory as compact tensors, and the batches drawn from them.
+"""Prepared objects held on one device as compact tensors, and the batches drawn from them.
 
 Points and queries are stored in the canonical frame; a batch is moved into the frame of a view (rotated,
 re-normalised) as it is drawn, so that shape and condition image agree (MAR-3D, section 3: view-centric).
@@ -6,14 +6,15 @@ re-normalised) as it is drawn, so that shape and condition image agree (MAR-3D, 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from core.progress import Progress
 from data.store import Split
+from methods.training.draws import WHOLE, Share
 
 BOUND = 1.05
 INSIDE = 0.97
@@ -37,66 +38,110 @@ def draw_views(n: int, upright: int, total: int, rotated_share: float, generator
     return torch.where(turned, torch.randint(upright, max(total, upright + 1), (n,), generator=generator), low)
 
 
-class SurfacePool:
-    """Surface points, occupancy and view transforms of every object of a split, on one device."""
+class Surfaced:
+    """The surfaces and occupancy of a split's objects, in the frames of their views. A subclass says where they lie.
 
-    def __init__(self, split: Split, device: torch.device, *, occupancy: bool = True) -> None:
-        n, self.device = len(split), device
-        points, normals = split.surface(0)
-        self.points = torch.empty((n, *points.shape), dtype=torch.float16, device=device)
-        self.normals = torch.empty((n, *normals.shape), dtype=torch.float16, device=device)
-        if occupancy:
-            queries, _, self.n_volume = split.occupancy(0)
-            self.queries = torch.empty((n, *queries.shape), dtype=torch.float16, device=device)
-            self.labels = torch.empty((n, len(queries)), dtype=torch.bool, device=device)
-        progress = Progress("load", n)
-        for i in range(n):
-            points, normals = split.surface(i)
-            self.points[i], self.normals[i] = torch.from_numpy(points), torch.from_numpy(normals)
-            if occupancy:
-                queries, labels, _ = split.occupancy(i)
-                self.queries[i], self.labels[i] = torch.from_numpy(queries), torch.from_numpy(labels)
-            progress.update(i + 1)
-        views = [[split.view(i, v) for v in range(split.n_views)] for i in range(n)]
+    objects, views below are (b,) int64, on any device; what is returned lies on `device`.
+    """
 
-        def table(name: str) -> Tensor:
-            return torch.tensor(
-                np.array([[getattr(v, name) for v in row] for row in views]), dtype=torch.float32, device=device
-            )
-
-        self.rotation, self.scale, self.offset = table("rotation"), table("scale"), table("offset")
+    def __init__(self, split: Split, device: torch.device) -> None:
+        self.split, self.device = split, device
+        self.n_volume, self.n_queries = split.params["volume"], split.params["volume"] + split.params["near"]
+        self.rotation, self.scale, self.offset = (torch.from_numpy(table).to(device) for table in split.view_tables())
 
     def __len__(self) -> int:
-        return len(self.points)
+        return len(self.split)
+
+    def canonical(self, objects: Tensor) -> tuple[Tensor, Tensor]:
+        """Points and normals (b, n, 3) float16 in the canonical frame."""
+        raise NotImplementedError
+
+    def occupancy(self, objects: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (b, q, 3) float16 and labels (b, q) bool at places pick (b, q), in the canonical frame."""
+        raise NotImplementedError
 
     def _to_view(self, x: Tensor, objects: Tensor, views: Tensor) -> Tensor:
         rotated = x.float() @ self.rotation[objects, views].transpose(1, 2)
         return rotated * self.scale[objects, views, None, None] - self.offset[objects, views, None]
 
     def surface(self, objects: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Points and normals, each (b, n, 3) float32, in the frame of the views. objects, views: (b,) int64."""
-        normals = self.normals[objects].float() @ self.rotation[objects, views].transpose(1, 2)
-        return self._to_view(self.points[objects], objects, views), normals
+        """Points and normals, each (b, n, 3) float32, in the frame of the views."""
+        points, normals = self.canonical(objects)
+        objects, views = objects.to(self.device), views.to(self.device)
+        return self._to_view(points, objects, views), normals.float() @ self.rotation[objects, views].transpose(1, 2)
 
-    def batch(self, objects: Tensor, views: Tensor, *, volume: int, near: int, generator: torch.Generator) -> Surfaces:
-        """Surfaces with `volume` uniform and `near` near-surface queries each, in the frame of the views."""
-        b, total = len(objects), self.queries.shape[1]
+    def batch(
+        self,
+        objects: Tensor,
+        views: Tensor,
+        *,
+        volume: int,
+        near: int,
+        generator: torch.Generator,
+        share: Share = WHOLE,
+    ) -> Surfaces:
+        """Surfaces with `volume` uniform and `near` near-surface queries each, in the frame of the views.
+
+        objects, views: the share's.
+        """
+        b = len(objects)
         points, normals = self.surface(objects, views)
         pick = torch.cat(
             [
-                torch.randint(0, self.n_volume, (b, volume), generator=generator),
-                torch.randint(self.n_volume, total, (b, near), generator=generator),
+                share.integers(0, self.n_volume, (b, volume), generator),
+                share.integers(self.n_volume, self.n_queries, (b, near), generator),
             ],
             1,
-        ).to(self.device)
-        rows = objects[:, None]
-        queries = self._to_view(self.queries[rows, pick], objects, views)
-        labels = self.labels[rows, pick]
+        )
+        queries, labels = self.occupancy(objects, pick)
+        objects, views = objects.to(self.device), views.to(self.device)
+        queries = self._to_view(queries, objects, views)
         # The stored box, rotated, leaves corners of the view's box without queries; what lies there is empty.
-        uniform = (torch.rand((b, volume, 3), generator=generator).to(self.device) * 2 - 1) * BOUND
+        uniform = (share.uniform((b, volume, 3), generator).to(self.device) * 2 - 1) * BOUND
         offset, scale = self.offset[objects, views, None], self.scale[objects, views, None, None]
         back = ((uniform + offset) / scale) @ self.rotation[objects, views]
         empty = back.abs().amax(-1) > INSIDE
         empty = torch.cat([empty, empty.new_zeros(b, near)], 1)
         queries = torch.where(empty[..., None], torch.cat([uniform, queries[:, volume:]], 1), queries)
         return Surfaces(points, normals, queries, (labels & ~empty).float())
+
+
+class SurfacePool(Surfaced):
+    """All of a split on one device, decoded; `readers` threads read it."""
+
+    def __init__(self, split: Split, device: torch.device, *, occupancy: bool = True, readers: int = 1) -> None:
+        super().__init__(split, device)
+        n, stored = len(split), split.params["points"]
+        self.points = torch.empty((n, stored, 3), dtype=torch.float16, device=device)
+        self.normals = torch.empty((n, stored, 3), dtype=torch.float16, device=device)
+        if occupancy:
+            self.queries = torch.empty((n, self.n_queries, 3), dtype=torch.float16, device=device)
+            self.labels = torch.empty((n, self.n_queries), dtype=torch.bool, device=device)
+
+        def read(i: int) -> None:
+            points, normals = split.surface(i)
+            self.points[i], self.normals[i] = torch.from_numpy(points), torch.from_numpy(normals)
+            if occupancy:
+                queries, labels, _ = split.occupancy(i)
+                self.queries[i], self.labels[i] = torch.from_numpy(queries), torch.from_numpy(labels)
+
+        progress = Progress("load", n)
+        with ThreadPoolExecutor(max(1, readers)) as threads:
+            for i, _ in enumerate(threads.map(read, range(n))):
+                progress.update(i + 1)
+
+    @staticmethod
+    def size(split: Split, *, occupancy: bool = True) -> int:
+        """Bytes that the pool of a split takes."""
+        queries = 7 * (split.params["volume"] + split.params["near"]) if occupancy else 0
+        return len(split) * (12 * split.params["points"] + queries)
+
+    def canonical(self, objects: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Surfaced.canonical`."""
+        objects = objects.to(self.device)
+        return self.points[objects], self.normals[objects]
+
+    def occupancy(self, objects: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Surfaced.occupancy`."""
+        rows, pick = objects.to(self.device)[:, None], pick.to(self.device)
+        return self.queries[rows, pick], self.labels[rows, pick]

@@ -8,22 +8,32 @@ from typing import Any
 
 import numpy as np
 
-from methods.contract import Failure, Mesh, PreparedData
+from data.store import Sample
+from methods.contract import Failure, Mesh, PreparedData, Sizes
+from methods.mar3d import budget
+from methods.mar3d.latents import load_vae
 from methods.mar3d.method import reconstruct
+from methods.training.devices import device_of
 
 
 class VaeCeiling:
     """Borrows the stage `vae`; never trains."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
-        self.params = params["reconstruction"]
+        self.params = params
 
     def fit(self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int) -> None:
         """Never called: the stage is mar3d's."""
 
+    def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
+        """See `methods.contract.Method`."""
+        params, bank = {**self.params, **stages["vae"]}, self.params["reconstruction"]["bank"]
+        encoded, decoded = budget.encoding_flops(params, bank, sizes), budget.decoding_flops(params, bank)
+        return {"sample": encoded, "decode": decoded}
+
     def load(self, stages: Mapping[str, Path], device: str) -> VaeCeiling:
-        """Remember where the VAE is."""
-        self.stage, self.device = stages["vae"], device
+        """Load the VAE."""
+        self.vae, _ = load_vae(stages["vae"], device_of(device))
         return self
 
     def generate(
@@ -31,11 +41,8 @@ class VaeCeiling:
         images: np.ndarray,
         *,
         rngs: Sequence[np.random.Generator],
-        ground_truth: Sequence[Any] | None = None,
+        ground_truth: Sequence[Sample],
     ) -> list[Mesh | Failure]:
         """Reconstructions of the prepared surface points, in the view frame."""
-        if ground_truth is None:
-            raise ValueError("the ground truth was not handed over; config.yaml must say reads_ground_truth: true")
-        surfaces = [sample.surface() for sample in ground_truth]
-        points, normals = (np.stack(arrays) for arrays in zip(*surfaces, strict=True))
-        return reconstruct(self.stage, points, normals, device=self.device, **self.params)
+        wanted, extraction = self.params["reconstruction"], self.params["extraction"]
+        return reconstruct(self.vae, ground_truth, **wanted, extraction=extraction)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from core.files import write_json
-from data.store import Split
-from methods.contract import Failure, Mesh, PreparedData
+from data.store import Sample, Split
+from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
+from methods.mar3d import budget
 from methods.mar3d.latents import load_vae, save_vae
-from methods.mar3d.method import decode_meshes, reconstruction_viou, train_vae
-from methods.training.loop import autocast, device_of
-from methods.training.pool import SurfacePool
+from methods.mar3d.method import reconstruct, reconstruction_viou, train_vae
+from methods.training import processes
+from methods.training.devices import device_of
+from methods.training.streaming import surfaces_of
 from methods.vae_study.tokens import token_counts
 
 
@@ -27,39 +28,49 @@ class VaeStudy:
 
     def fit(self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int) -> None:
         """Train the stage `vae`: all banks of `study.trained` at once, each drawn equally often."""
+        params, shares = self._banks()
+        vae, latent, device = params["vae"], params["latent"], device_of()
+        split, hardware = Split(data.folder, "train"), params["hardware"]
+        pool = surfaces_of(split, device, memory_gb=hardware["memory_gb"], readers=hardware["workers"])
+        model = train_vae(params, split, pool, shares, out=out, seed=seed, device=device)
+        if not processes.first():
+            return
+        save_vae(out, model, {}, {"vae": vae, "latent": latent})
+        precision, val = vae["training"]["precision"], Split(data.folder, "val")
+        viou = {bank: reconstruction_viou(model, val, bank, device, precision) for bank in shares}
+        write_json(out / "measured.json", {"dtype": precision, "val_viou": viou})
+
+    def _banks(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """The params with the tokens of each bank that is trained, and how often a step trains each."""
         banks, counts = self.params["study"]["trained"], token_counts(self.params)
         latent = {**self.params["latent"], "tokens": {bank: counts[bank] for bank in banks}}
-        params = {**self.params, "latent": latent}
-        vae, device = params["vae"], device_of()
-        split, shares = Split(data.folder, "train"), dict.fromkeys(banks, 1 / len(banks))
-        model = train_vae(params, split, SurfacePool(split, device), shares, out=out, seed=seed, device=device)
-        save_vae(out / "weights.safetensors", model, {}, {"vae": vae, "latent": latent})
-        precision, val = vae["training"]["precision"], Split(data.folder, "val")
-        viou = {bank: reconstruction_viou(model, val, bank, device, precision) for bank in banks}
-        write_json(out / "measured.json", {"dtype": precision, "val_viou": viou})
+        return {**self.params, "latent": latent}, dict.fromkeys(banks, 1 / len(banks))
+
+    def step_of(self, stage: str, sizes: Sizes, *, upstream: Mapping[str, Any], batch: int | None, device: str) -> Step:
+        """See `methods.contract.Method`."""
+        return budget.vae_step(*self._banks(), sizes, batch=batch, device=device)
+
+    def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
+        """See `methods.contract.Method`."""
+        params, bank = self._banks()[0], self.params["reconstruction"]["bank"]
+        encoded, decoded = budget.encoding_flops(params, bank, sizes), budget.decoding_flops(params, bank)
+        return {"sample": encoded, "decode": decoded}
 
     def load(self, stages: Mapping[str, Path], device: str) -> VaeStudy:
         """Load the VAE. Raises ValueError if the bank to decode is not one that was trained."""
-        self.device, self.bank = device_of(device), self.params["reconstruction"]["bank"]
+        self.bank = self.params["reconstruction"]["bank"]
         if self.bank not in self.params["study"]["trained"]:
             raise ValueError(f"reconstruction.bank is {self.bank!r}, which study.trained does not list; add it there")
-        self.vae, _ = load_vae(stages["vae"], self.device)
+        self.vae, _ = load_vae(stages["vae"], device_of(device))
         return self
 
-    @torch.no_grad()
     def generate(
         self,
         images: np.ndarray,
         *,
         rngs: Sequence[np.random.Generator],
-        ground_truth: Sequence[Any] | None = None,
+        ground_truth: Sequence[Sample],
     ) -> list[Mesh | Failure]:
-        """Reconstructions of the prepared surface points, from the posterior's mean, in the view frame."""
-        if ground_truth is None:
-            raise ValueError("the ground truth was not handed over; config.yaml must say reads_ground_truth: true")
-        surfaces = [sample.surface() for sample in ground_truth]
-        points, normals = (torch.from_numpy(np.stack(a)).to(self.device) for a in zip(*surfaces, strict=True))
-        precision = self.params["vae"]["training"]["precision"]
-        with autocast(self.device, precision):
-            latents = self.vae.encode(points, normals, self.bank).mean
-        return decode_meshes(self.vae, latents, self.params["extraction"], precision)
+        """Reconstructions of the prepared surface points, in the view frame."""
+        precision, extraction = self.params["vae"]["training"]["precision"], self.params["extraction"]
+        return reconstruct(self.vae, ground_truth, bank=self.bank, precision=precision, extraction=extraction)

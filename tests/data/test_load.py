@@ -5,7 +5,6 @@ import struct
 import numpy as np
 import pytest
 import trimesh
-from PIL import Image
 
 from data.load import BadMesh, RawMesh, normalise, read_mesh, validate
 
@@ -50,16 +49,6 @@ def test_vertex_colours_are_kept(tmp_path):
     mesh = read_mesh(tmp_path / "cube.ply")
     place = [int(np.flatnonzero((mesh.vertices == vertex).all(axis=1))[0]) for vertex in CUBE.vertices]
     assert np.array_equal(mesh.colours[place], colours)
-
-
-def test_texture_becomes_vertex_colours(tmp_path):
-    image = Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8).repeat(8, 0).repeat(8, 1))
-    uv = np.where(CUBE.vertices[:, :1] > 0, 0.9, 0.1).repeat(2, axis=1)
-    visual = trimesh.visual.TextureVisuals(uv=uv, image=image)
-    trimesh.Trimesh(CUBE.vertices, CUBE.faces, visual=visual, process=False).export(tmp_path / "cube.glb")
-    mesh = read_mesh(tmp_path / "cube.glb")
-    right = mesh.vertices[:, 0] > 0
-    assert (mesh.colours[right, 2] > 200).all() and (mesh.colours[~right, 0] > 200).all()
 
 
 def test_uncoloured_meshes_have_no_colours(tmp_path):

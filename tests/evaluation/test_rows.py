@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 import trimesh
 
 from core.errors import UserError
+from core.identity import ROOT
 from data.store import Split
 from evaluation import protocol, rows
 from evaluation.__main__ import main
@@ -130,13 +134,17 @@ def test_a_folder_without_generation_says_what_to_run(ellipsoids, tmp_path):
         rows.read_tasks(tmp_path, Split(ellipsoids, "test"))
 
 
-def test_the_command_writes_rows(generated, ellipsoids, tmp_path, capfd):
-    out = tmp_path / "deep" / "rows.parquet"
-    arguments = ["rows", "--generated", str(generated), "--prepared", str(ellipsoids), "--out", str(out)]
+def command(generated: Path, prepared: Path, out: Path) -> list[str]:
+    arguments = ["rows", "--generated", str(generated), "--prepared", str(prepared), "--out", str(out)]
     arguments += ["--protocol", "instantmesh", "--threads", "2", "--seed", "0"]
     for key in ("dataset", "scale", "method", "variant"):
         arguments += [f"--{key}", "x"]
-    assert main(arguments) == 0
+    return arguments
+
+
+def test_the_command_writes_rows(generated, ellipsoids, tmp_path, capfd):
+    out = tmp_path / "deep" / "rows.parquet"
+    assert main(command(generated, ellipsoids, out)) == 0
     table = pd.read_parquet(out)
     assert len(table) == 8
     assert (table.protocol == "instantmesh").all()
@@ -144,3 +152,29 @@ def test_the_command_writes_rows(generated, ellipsoids, tmp_path, capfd):
     assert "viou_64" not in table
     assert "8/8, 3 failed" in capfd.readouterr().err
     assert list(out.parent.iterdir()) == [out]
+
+
+TALKATIVE = """
+from core.errors import run_cli
+from core.progress import Progress
+from evaluation.__main__ import main
+Progress.__init__.__kwdefaults__["every"] = 0.0
+run_cli(main)
+"""
+
+
+def test_a_killed_scoring_leaves_nothing_and_gives_the_same_rows_when_run_again(generated, ellipsoids, tmp_path):
+    out = tmp_path / "rows.parquet"
+    line = [sys.executable, "-c", TALKATIVE, *command(generated, ellipsoids, out)]
+    with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert "1/8" in process.stderr.readline()
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert not any(tmp_path.iterdir())
+    assert main(command(generated, ellipsoids, out)) == 0
+    split, recipe = Split(ellipsoids, "test"), protocol.load("instantmesh")
+    here = [rows.score_task(task, split, recipe) for task in rows.read_tasks(generated, split)]
+    table = pd.read_parquet(out)
+    labels = {key: "x" for key in ("dataset", "scale", "method", "variant")} | {"seed": 0, "protocol": "instantmesh"}
+    again = pd.DataFrame([labels | row for row in here])[list(table.columns)].astype(table.dtypes)
+    pd.testing.assert_frame_equal(again, table, check_exact=True)

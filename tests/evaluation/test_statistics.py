@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from core.randomness import numpy_rng
+from evaluation import statistics
 from evaluation.statistics import bootstrap_mean, bootstrap_p, holm, paired_difference
 
 
@@ -164,3 +165,45 @@ def test_holm_rejects_more_than_bonferroni():
     p = np.array([0.001, 0.006, 0.02])
     assert (holm(p) <= 0.05).sum() == 3
     assert (3 * p <= 0.05).sum() == 2
+
+
+def in_chunks(monkeypatch, resamples_at_once: int, n: int, call):
+    """A result for `n` objects of one seed, computed so many resamples at a time."""
+    monkeypatch.setattr(statistics, "_CHUNK", resamples_at_once * n)
+    return call()
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 333, 999])
+def test_chunks_of_resamples_give_what_one_piece_gives(monkeypatch, at_once):
+    values = numpy_rng("chunks").normal(0.2, 1, size=40)  # one seed: a resample is 40 draws, whoever draws before it
+
+    def interval():
+        return bootstrap_mean(values, rng=numpy_rng("r"), resamples=1000)
+
+    def p_value():
+        return bootstrap_p(values, rng=numpy_rng("r"), resamples=1000)
+
+    for call in (interval, p_value):
+        assert in_chunks(monkeypatch, at_once, 40, call) == in_chunks(monkeypatch, 1000, 40, call)
+
+
+def test_chunks_with_several_seeds_estimate_the_same_interval(monkeypatch):
+    # Objects and seeds are drawn in turn, chunk by chunk: other resamples, so equal but for their noise.
+    table = numpy_rng("crossed").normal(size=(50, 1)) + numpy_rng("effects").normal(size=(1, 4))
+
+    def interval():
+        return bootstrap_mean(table, rng=numpy_rng("r"), resamples=20_000)
+
+    whole, parts = in_chunks(monkeypatch, 20_000, 50, interval), in_chunks(monkeypatch, 300, 50, interval)
+    assert parts != whole
+    assert (parts.mean, parts.n, parts.seeds) == (whole.mean, whole.n, whole.seeds)
+    width = whole.high - whole.low
+    assert abs(parts.low - whole.low) < 0.03 * width and abs(parts.high - whole.high) < 0.03 * width
+
+
+def test_memory_is_bounded_by_the_chunk(monkeypatch):
+    drawn = []
+    original = statistics._weights
+    monkeypatch.setattr(statistics, "_weights", lambda count, n, rng: drawn.append(count) or original(count, n, rng))
+    in_chunks(monkeypatch, 300, 40, lambda: bootstrap_mean(np.arange(40.0), rng=numpy_rng("r"), resamples=1000))
+    assert drawn == [300, 300, 300, 100]

@@ -42,11 +42,6 @@ def test_ground_truth_is_the_mesh_of_that_view(ellipsoids):
         assert fault(mesh) is None
 
 
-def test_ground_truth_says_so_when_it_gets_none(ellipsoids):
-    with pytest.raises(ValueError, match="reads_ground_truth"):
-        GroundTruth({}).generate(np.zeros((1, 8, 8, 4), np.uint8), rngs=[])
-
-
 def test_mean_of_one_ellipsoid_is_that_ellipsoid(ellipsoids):
     split = Split(ellipsoids, "train")
     plate = split.objects.index("train/plate")  # symmetric about the vertical: the same in every upright view

@@ -248,7 +248,7 @@ def test_a_config_of_kind_external_needs_little_and_its_mistakes_are_one_sentenc
     assert {"data/load.py", "methods/external"} <= set(registry.method_sources("triposr", methods_folder))
     config = methods_folder / "triposr/config.yaml"
     config.write_text(config.read_text().replace("up: z", "upp: z"))
-    registry.load_methods.cache_clear()
+    registry._load_methods.cache_clear()
     with pytest.raises(UserError, match="did you mean 'up'"):
         registry.load_methods(methods_folder)
-    registry.load_methods.cache_clear()
+    registry._load_methods.cache_clear()

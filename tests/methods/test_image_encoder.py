@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from core.errors import UserError
-from methods.layers.image_encoder import ScratchEncoder, build_image_encoder, convolutional_stem, on_white
+from methods.layers.image_encoder import ScratchEncoder, build_image_encoder, convolutional_stem
+from methods.layers.pixels import on_white
 
 
 def test_transparent_pixels_are_white_and_opaque_ones_keep_their_colour() -> None:

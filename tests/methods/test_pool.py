@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from data.store import Split
+from methods.training.draws import WHOLE, Share
 from methods.training.pool import BOUND, SurfacePool, draw_views
+from methods.training.streaming import Images, Rows, SurfaceStream, surfaces_of
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +53,53 @@ def test_share_of_rotated_views():
     assert abs((views >= 4).float().mean() - 0.25) < 0.03 and views.min() == 0 and views.max() == 11
     assert draw_views(100, 4, 12, 0.0, g).max() == 3
     assert draw_views(100, 4, 4, 0.9, g).max() == 3  # nothing rotated was prepared
+
+
+def same_batch(a, b):
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("points", "normals", "queries", "labels"))
+
+
+def test_streamed_batches_are_those_of_the_pool(split, pool):
+    stream = surfaces_of(split, torch.device("cpu"), memory_gb=0)
+    assert isinstance(stream, SurfaceStream) and len(stream) == len(pool)
+    assert isinstance(surfaces_of(split, torch.device("cpu"), memory_gb=1), SurfacePool)
+    objects = torch.tensor([3, 0, 3, 1])
+    views = torch.tensor([0, split.n_views - 1, 1, 2])
+
+    def batch(source, share=WHOLE, rows=slice(None)):
+        size, g = {"volume": 300, "near": 400}, torch.Generator().manual_seed(0)
+        return source.batch(objects[rows], views[rows], **size, generator=g, share=share)
+
+    assert same_batch(batch(stream), batch(pool))
+    half = batch(stream, Share(1, 2), slice(2, 4))
+    assert torch.equal(half.queries, batch(pool).queries[2:]) and torch.equal(half.labels, batch(pool).labels[2:])
+
+
+def test_occupancy_at_rows_is_that_of_all_rows(split):
+    positions, labels, _ = split.occupancy(1)
+    rows = np.random.default_rng(0).permutation(len(labels))
+    found, inside = split.occupancy_at(1, rows)
+    np.testing.assert_array_equal(found, positions[rows])
+    np.testing.assert_array_equal(inside, labels[rows])
+
+
+def test_images_are_decoded_once_and_stay_unless_they_do_not_fit(split, monkeypatch):
+    objects, views = torch.tensor([1, 0, 1]), torch.tensor([2, 0, 2])
+    expected = torch.from_numpy(np.stack([split.image(i, v) for i, v in [(1, 2), (0, 0), (1, 2)]]))
+    decoded = []
+    image = split.image
+    monkeypatch.setattr(split, "image", lambda i, v: decoded.append((i, v)) or image(i, v))
+    kept, read = (Images(split, torch.device("cpu"), memory_gb=gb) for gb in (1, 0))
+    for _ in range(2):
+        assert torch.equal(kept.rows(objects, views), expected)
+    assert sorted(decoded) == [(0, 0), (1, 2)]
+    assert torch.equal(read.rows(objects, views), expected) and len(decoded) == 5
+
+
+def test_rows_of_a_file_are_the_same_from_memory_and_from_disk(tmp_path):
+    values = torch.arange(2 * 3 * 4).reshape(2, 3, 4).half()
+    save_file({"lr": values}, tmp_path / "rows.safetensors")
+    objects, views = torch.tensor([1, 0, 1]), torch.tensor([2, 0, 0])
+    for gb in (0, 1):
+        rows = Rows(tmp_path / "rows.safetensors", torch.device("cpu"), memory_gb=gb)
+        assert torch.equal(rows.rows("lr", objects, views), values[objects, views])

@@ -14,6 +14,7 @@ from core.errors import UserError
 from core.identity import ROOT
 from methods.registry import (
     SCALES,
+    deciding,
     fitting_variant,
     generated_folder,
     load_methods,
@@ -21,6 +22,7 @@ from methods.registry import (
     resolve,
     stage_folder,
 )
+from methods.run import readable_params
 from methods.settings import merged, read_yaml, validate
 
 BASE = {
@@ -157,6 +159,17 @@ BAD = [
     ({"variants": {"full": {"stages": ["third"]}}}, "there is no stage 'third'", "known: first, second"),
     ({"variants": {}}, "variants", "non-empty"),
     ({"stages": {"s": {"reads": ["q"]}}}, "stage s reads what is not there", "known: a, b, c"),
+    (
+        {"stages": {"s": {"reads": ["a.z"]}}, "variants": {"full": {}}},
+        "stage s reads what is not there",
+        "known: a.x, a.y",
+    ),
+    (
+        {"stages": {"s": {"reads": ["b.x"]}}, "variants": {"full": {}}},
+        "stage s reads 'b.x', but b is no section of params",
+        "",
+    ),
+    ({"stages": {"s": {"reads": ["a.x", "a"]}}}, "stage s reads 'a' and 'a.x' of it; take one out", ""),
     ({"stages": {"s": {"reads": [], "needs": ["t"]}}}, "stage s needs what is not there", "known: s"),
     ({"stages": {"s": {"reads": [], "needs": ["t"]}, "t": {"reads": [], "needs": ["s"]}}}, "circle", "s, t"),
     ({"stages": {"s": {"needs": []}}}, "stages.s lacks the key 'reads'", ""),
@@ -286,3 +299,53 @@ def test_params_taken_from_another_method_are_its_own_at_every_scale(tmp_path):
 def test_params_from_must_name_what_is_there(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         load_methods(write(tmp_path, BASE, {**TAKER, **change}))
+
+
+def test_how_the_work_is_done_changes_no_key(tmp_path):
+    params = {**BASE["params"], "hardware": {"workers": 0}}
+    other = {"full": None, "wide": {"params": {"hardware": {"workers": 9}}}}
+    folder = write(tmp_path, {**BASE, "params": params, "variants": other})
+    assert keys(folder, "wide") == keys(folder, "full")
+    plain, wide = (resolve("alpha", name, "cpu", folder).params for name in other)
+    assert plain != wide and deciding(plain) == deciding(wide) == BASE["params"]
+
+
+def test_a_stage_may_not_count_the_hardware(tmp_path):
+    stages = {"s": {"reads": ["hardware"]}}
+    folder = write(
+        tmp_path, {**BASE, "params": {"hardware": {}}, "stages": stages, "scales": {}, "variants": {"full": None}}
+    )
+    with pytest.raises(UserError, match="reads 'hardware', which every stage may"):
+        load_methods(folder)
+
+
+def test_a_stage_may_read_one_key_of_a_section(tmp_path):
+    precise = BASE | {"stages": {"only": {"reads": ["a.x", "b"]}}}
+    precise["variants"] = BASE["variants"] | {"other_y": {"params": {"a": {"y": "other"}}}, "short": None}
+    folder = write(tmp_path, precise)
+    stage = {name: resolve("alpha", name, "gpu", folder).stage("only") for name in precise["variants"]}
+    assert stage["full"].params == {"a": {"x": 1}, "b": 2}
+    assert stage["other_y"].key == stage["full"].key
+    assert len({stage[name].key for name in ("full", "other_a", "other_b")}) == 3
+
+
+@pytest.mark.parametrize(("key", "value", "retrained"), [("decoder_depth", 7, False), ("dropout", 0.5, True)])
+def test_what_mar_alone_has_retrains_no_dit(tmp_path, key, value, retrained):
+    configs = {name: read_yaml(ROOT / f"methods/{name}/config.yaml") for name in ("mar3d", "dit")}
+    configs["mar3d"]["scales"]["cpu"]["mar"][key] = value
+    folder = write(tmp_path, *configs.values())
+    for method, changed in (("dit", retrained), ("mar3d", True)):
+        variant = load_methods()[method].first_variant
+        stages = zip(
+            resolve(method, variant, "cpu").stages, resolve(method, variant, "cpu", folder).stages, strict=True
+        )
+        same = {old.name: old.key == new.key for old, new in stages}
+        assert same.pop("vae")
+        assert set(same.values()) == {not changed}, method
+
+
+def test_a_fit_of_a_dit_sees_of_mar_what_its_key_holds():
+    plan = resolve("dit", "cascade", "cpu")
+    seen = readable_params(plan, "dit_hr")["mar"]
+    assert seen == {key: plan.params["mar"][key] for key in seen}
+    assert set(seen) == {"mlp_ratio", "dropout", "condition_drop", "prediction", "rotated_share"}

@@ -20,7 +20,7 @@ from methods import run
 from methods.contract import Failure, Mesh, PreparedData
 from methods.manifest import read_stage
 from methods.meshes import fault, file_name, read_ply, write_ply
-from methods.registry import resolve, stage_folder
+from methods.registry import HARDWARE, resolve, stage_folder
 from methods.template.method import SilhouetteEllipsoid
 
 TRIANGLE = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
@@ -102,6 +102,46 @@ def test_a_failing_fit_leaves_its_reason_and_failed_rows(data, tmp_path, monkeyp
     assert rows[0]["mesh"] is None
 
 
+def test_a_killed_fit_keeps_what_it_saved(data, tmp_path, monkeypatch):
+    def interrupted(self, stage, data, *, upstream, out, seed):
+        (out / "resume").mkdir(exist_ok=True)
+        (out / "resume" / "state").touch()
+        raise KeyboardInterrupt
+
+    options = {"seed": 0, "runs": tmp_path, "threads": 1}
+    with monkeypatch.context() as patch:
+        use(patch, fit=interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, tmp_path)
+        out = run.fit("template", "full", "depth", data, killed="killed twice", **options)  # `fit` is not called
+    manifest = read_json(out / "manifest.json")
+    assert (manifest["status"], manifest["reason"]) == ("failed", "fitting depth: killed twice")
+    assert (out / "resume" / "state").exists()
+    (out / "manifest.json").unlink()
+    assert fit(data, tmp_path)["status"] == "ok"
+
+
+def test_a_killed_generation_keeps_what_it_made(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+    original, calls = SilhouetteEllipsoid.generate, []
+
+    def interrupted(self, images, *, rngs, ground_truth=None):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, images, rngs=rngs)
+
+    use(monkeypatch, generate=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate(data, tmp_path)
+    rows = generate(data, tmp_path, killed="killed twice")
+    assert calls == [2, 2]
+    assert [(row["status"], row["reason"]) for row in rows] == [("ok", None)] * 2 + [
+        ("failed", "generating: killed twice")
+    ] * 2
+    assert read_json(tmp_path / "out" / "manifest.json")["status"] == "failed"
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, UserError("mend it")])
 def test_what_is_not_the_methods_fault_is_not_swallowed(data, tmp_path, monkeypatch, error):
     def interrupted(self, *args, **kwargs):
@@ -143,6 +183,14 @@ def test_one_bad_object_is_one_failed_row(data, tmp_path, monkeypatch):
     for name in ("test/ball", "test/cigar", "test/pole"):
         mesh = (tmp_path / "bad" / rows[name]["mesh"]).read_bytes()
         assert mesh == (tmp_path / "alone" / again[name]["mesh"]).read_bytes()
+
+
+def test_reading_the_ground_truth_undeclared_is_said(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+    use(monkeypatch, generate=lambda self, images, *, rngs, ground_truth: [TRIANGLE for _ in ground_truth])
+    for row in generate(data, tmp_path):
+        assert row["status"] == "failed"
+        assert row["reason"].endswith("its config.yaml must say reads_ground_truth: true")
 
 
 UNSOUND = {
@@ -224,8 +272,9 @@ def test_unfinished_fits_are_kept_for_the_same_code_and_dropped_for_other(data, 
 
 def test_fitting_reads_no_param_that_its_key_does_not_hold():
     plan = resolve("mar3d", "full", "smoke")
-    assert set(run.readable_params(plan, "vae")) == set(plan.stage("vae").params)
-    assert set(run.readable_params(plan, "mar_lr")) == set(plan.stage("mar_lr").params) | set(plan.stage("vae").params)
+    assert set(run.readable_params(plan, "vae")) == {*plan.stage("vae").params, HARDWARE}
+    upstream = set(plan.stage("vae").params)
+    assert set(run.readable_params(plan, "mar_lr")) == {*plan.stage("mar_lr").params, *upstream, HARDWARE}
     assert "sampling" not in run.readable_params(plan, "mar_hr")
 
 

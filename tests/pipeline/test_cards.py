@@ -53,8 +53,28 @@ def test_a_job_without_gpu_sees_none(tmp_path):
     assert job(tmp_path / "a", 0, SHOW).communicate()[0] == "\n"
 
 
-def test_where_slurm_has_chosen_nothing_is_changed(tmp_path):
-    assert job(tmp_path / "a", 1, SHOW, SLURM_JOB_ID="7").communicate()[0].strip() == "3,5"
+@pytest.mark.parametrize("gpus", [2, 4])  # 4: the other two are on another node
+def test_where_slurm_has_chosen_nothing_is_changed(tmp_path, gpus):
+    assert job(tmp_path / "a", gpus, SHOW, SLURM_JOB_ID="7").communicate()[0].strip() == "3,5"
+
+
+def test_in_an_allocation_of_several_cards_jobs_share_them_out_and_do_not_wait_for_another_allocation(tmp_path):
+    hold = SHOW + "; import sys, time; sys.stdout.flush(); time.sleep(60)"
+    jobs = [job(tmp_path / name, 1, hold, SLURM_JOB_ID=number) for name, number in (("a", "7"), ("b", "7"), ("c", "8"))]
+    seen = [process.stdout.readline().strip() for process in jobs]
+    assert sorted(seen[:2]) == ["3", "5"]
+    assert seen[2] in seen[:2]
+    for process in jobs:
+        process.kill()
+        process.communicate()
+
+
+def test_the_cards_of_a_container_count_from_zero(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    for name in ("nvidia3", "nvidia6", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(cards, "DEVICES", tmp_path)
+    assert cards.cards() == ["0", "1"]
 
 
 def test_more_cards_than_there_are_is_one_sentence(tmp_path):

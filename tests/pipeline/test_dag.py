@@ -1,5 +1,6 @@
 import json
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -158,3 +159,100 @@ def test_what_a_run_is_asked_for():
     assert [artefact.name for artefact in asked_for({"reports/table2_by_category.csv"})] == ["table2"]
     assert [artefact.name for artefact in asked_for({"reports/claims.md"})] == ["claims"]
     assert [artefact.name for artefact in asked_for({EVERYTHING})] == list(ARTEFACTS)
+
+
+def test_more_objects_are_more_shards_and_no_other_jobs():
+    small, large = (
+        dag(shard_size=250, datasets={"procedural": {"counts": {"train": train, "val": 64, "test": 64}}})
+        for train in (250, 100_000)
+    )
+    assert len(small.shards(None)) == 3
+    assert len(large.shards(None)) == 402
+    assert len(small.test_shards(None)) == len(large.test_shards(None)) == 1
+    assert small.stages.keys() == large.stages.keys()
+    for name in ARTEFACTS:
+        assert small.rows(name) == large.rows(name)
+
+
+def test_naming_the_papers_objects_takes_seconds():
+    start = time.process_time()  # of this process: others may keep the machine busy
+    paper = dag(scale="paper", datasets={"procedural": {"counts": {"train": 320_000, "val": 1000, "test": 200}}})
+    shards = [path.removesuffix(".safetensors").split("/")[-2:] for path in paper.shards(None)]
+    held = [len(paper._specs(wildcards(split=split, shard=shard))) for split, shard in shards]
+    assert (len(held), sum(held)) == (1285, 321_200)
+    assert time.process_time() - start < 10
+
+
+# ------------------------------------------------------------ datasets that are downloaded, and test sets alone
+
+
+def downloaded(tmp_path, **more):
+    lines = [f"object_{i:03d},{split}," for i, split in enumerate(["train"] * 30 + ["val"] * 4 + ["test"] * 6)]
+    (tmp_path / "list.csv").write_text("id,split,category\n" + "\n".join(lines) + "\n")
+    return {"source": "gso", "root": str(tmp_path / "raw"), "lists": [{"path": str(tmp_path / "list.csv")}], **more}
+
+
+def test_a_shard_of_downloaded_objects_waits_for_its_own_acquisition(tmp_path):
+    mine = dag(dataset="scans", datasets={"scans": downloaded(tmp_path)})
+    card = wildcards(split="train", shard="00001")
+    (path,) = mine.acquired(card)
+    job = json.loads(mine.acquire_job(card))
+    assert job["out"] == path == f"{mine.prepared}/train/00001.acquired.csv"
+    assert mine.raw_meshes(card) == [] and dag().acquired(card) == []
+    assert set(job) >= {"source", "split", "shard", "shard_size"}
+
+
+def test_a_mirror_prepares_nothing_again_and_other_licences_do(tmp_path):
+    plain, mirror, other = (
+        dag(dataset="scans", datasets={"scans": downloaded(tmp_path, **more)})
+        for more in ({}, {"url": "http://mirror.example"}, {"licences": ["cc0"]})
+    )
+    card = wildcards(split="test", shard="00000")
+    assert mirror.prepared == plain.prepared != other.prepared
+    assert mirror.prepare_job(card) == plain.prepare_job(card)
+    assert mirror.acquire_job(card) != plain.acquire_job(card)
+
+
+def test_jobs_grow_with_shards_and_not_with_objects(tmp_path):
+    counts = [len(dag(dataset="s", datasets={"s": downloaded(tmp_path)}, shard_size=n).shards(None)) for n in (5, 10)]
+    assert counts == [6 + 1 + 2, 3 + 1 + 1]
+
+
+def a_test_set(tmp_path, monkeypatch, train="procedural"):
+    """A test set of what is trained on another dataset, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    text = "id,split\nobject_001,test\nobject_002,test\n"
+    (tmp_path / "test.csv").write_text(text)
+    entry = {"source": "gso", "root": "raw", "lists": [{"path": str(tmp_path / "test.csv")}], "trained_on": train}
+    return {"dataset": "scans", "datasets": {"scans": entry}}
+
+
+def test_a_test_set_takes_the_stages_of_the_dataset_it_is_trained_on(tmp_path, monkeypatch):
+    scans, home = dag(**a_test_set(tmp_path, monkeypatch)), dag()
+    card = wildcards(method="mar3d", variant="full", seed="0")
+    with pytest.raises(UserError, match="test set of what is trained on procedural: run dataset=procedural first"):
+        scans.stages_of(card)
+    for path in home.stages_of(card):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text("{}")
+    assert scans.stages_of(card) == home.stages_of(card)
+    assert "--trained-on procedural" in scans.generate_arguments(
+        card
+    ) and "--dataset scans" in scans.generate_arguments(card)
+    assert "--trained-on" not in home.generate_arguments(card)
+    assert len(scans.shards(None)) == 1  # nothing but the test split is prepared
+    assert scans.rows("table2")[0].startswith("runs/scans/")
+
+
+def test_a_test_set_is_not_one_that_was_taught(tmp_path, monkeypatch):
+    given = a_test_set(tmp_path, monkeypatch, train="other")
+    given["datasets"]["other"] = downloaded(tmp_path)
+    with pytest.raises(
+        UserError, match="2 test objects of scans are in the training data of other, for example object_00"
+    ):
+        dag(**given)
+
+
+def test_a_test_set_of_a_dataset_that_is_not_known_is_one_sentence(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"datasets\.scans\.trained_on: .*no other dataset 'procedurall'"):
+        dag(**a_test_set(tmp_path, monkeypatch, train="procedurall"))

@@ -35,6 +35,17 @@ def test_a_failed_method_shows_in_the_exit_status(folder):
         outcome.succeeded([TABLE2], "dataset procedural, scale smoke, protocol v1")
 
 
+def test_it_shows_there_as_well_when_nothing_was_to_be_done(folder, capsys):
+    write(folder, "ok", "failed: boom")
+    with pytest.raises(SystemExit) as stop:
+        outcome.verdict([TABLE2], "dataset procedural, scale smoke, protocol v1")
+    assert stop.value.code == "the table is complete but for: m/v1: failed: boom"  # a text exits with status 1
+    outcome.verdict([TABLE2], "dataset meshes, scale smoke, protocol v1")
+    write(folder, "ok", "ok")
+    outcome.verdict([TABLE2], "dataset procedural, scale smoke, protocol v1")
+    assert capsys.readouterr().err == ""
+
+
 def test_what_was_not_to_be_run_is_no_failure(folder):
     write(folder, "ok", "not run: no rows of dit/cascade", name="claims", header="claim")
     outcome.succeeded([CLAIMS], "dataset procedural, scale smoke, protocol v1")

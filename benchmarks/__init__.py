@@ -1,0 +1,1 @@
+"""How fast the hot paths are, beside a peer, a limit and a theory of growth: `python -m benchmarks --help`."""

@@ -1,0 +1,99 @@
+"""Whether a coarse-to-fine extraction gave the mesh of the dense grid, and when that can be known beforehand.
+
+A certificate. Let the field change by at most L a unit of length, and let the coarsest grid have spacing h. A corner of
+a cell of the last grid that the surface crosses lies within its diagonal of the surface; the node that it came from on
+the grid before lies within a diagonal of that one's half cells, and so on down to the coarsest grid: sqrt(3) h in all.
+On that way |logit| <= sqrt(3) L h. With
+
+    band > sqrt(3) L h                                                                                          (1)
+
+each of these nodes is active in its grid, so all corners of crossed cells are evaluated; and a node that is not has the
+sign of the node that it copies. Marching cubes then gives the dense mesh, and no part of it can be lost. Where (1)
+fails, a part that lies between coarse nodes, all of them farther from 0 than the band, may be lost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from methods.layers.extraction import BOUND
+
+Triangulation = tuple[np.ndarray, np.ndarray]
+"""Vertices (v, 3), faces (f, 3)."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Between two meshes. lost, gained: components. farthest: of any vertex to the nearest one of the other mesh."""
+
+    lost: int
+    gained: int
+    farthest: float
+
+
+def coarsest_of(cells: int, coarsest: int) -> int:
+    """Cells of the grid on which `methods.layers.extraction.evaluate` begins."""
+    while cells % 2 == 0 and cells // 2 >= coarsest:
+        cells //= 2
+    return cells
+
+
+def steepest(values: np.ndarray) -> float:
+    """The largest change of node values (n, n, n) along an edge, a unit of length: L, as far as the grid shows it.
+
+    A change along each of the three axes at once is up to sqrt(3) as steep; the largest norm of the three differences
+    at a node is taken.
+    """
+    spacing = 2 * BOUND / (len(values) - 1)
+    square = np.zeros([n - 1 for n in values.shape], np.float32)
+    for axis in range(3):
+        change = np.diff(values, axis=axis)
+        square += change[: square.shape[0], : square.shape[1], : square.shape[2]] ** 2
+    return float(np.sqrt(square.max())) / spacing
+
+
+def band_needed(steepness: float, cells: int, coarsest: int) -> float:
+    """The right side of (1), in logits; 0 where the first grid is already the last."""
+    start = coarsest_of(cells, coarsest)
+    return 0.0 if start == cells else math.sqrt(3) * steepness * 2 * BOUND / start
+
+
+def certified(steepness: float, cells: int, coarsest: int, band: float) -> bool:
+    """Whether (1) holds, so that nothing can be lost."""
+    return band > band_needed(steepness, cells, coarsest)
+
+
+def components(mesh: Triangulation) -> np.ndarray:
+    """For each vertex the number of its component, (v,); the components are counted from 0."""
+    vertices, faces = mesh
+    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    graph = coo_matrix((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), (len(vertices),) * 2)
+    return connected_components(graph, directed=False)[1]
+
+
+def difference(found: Triangulation | None, dense: Triangulation | None, tolerance: float) -> Difference:
+    """How `found` differs from `dense`.
+
+    A component of one is lost (or gained) if the other has no vertex within the tolerance of any of its vertices.
+    """
+    if found is None or dense is None:
+        lost = 0 if dense is None else int(components(dense).max()) + 1
+        gained = 0 if found is None else int(components(found).max()) + 1
+        return Difference(lost, gained, math.inf if lost or gained else 0.0)
+    to_found = cKDTree(found[0]).query(dense[0])[0]
+    to_dense = cKDTree(dense[0]).query(found[0])[0]
+    lost, gained = (_absent(mesh, far, tolerance) for mesh, far in ((dense, to_found), (found, to_dense)))
+    return Difference(lost, gained, float(max(to_found.max(), to_dense.max())))
+
+
+def _absent(mesh: Triangulation, far: np.ndarray, tolerance: float) -> int:
+    label = components(mesh)
+    nearest = np.full(label.max() + 1, np.inf)
+    np.minimum.at(nearest, label, far)
+    return int((nearest > tolerance).sum())

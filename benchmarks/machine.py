@@ -1,0 +1,59 @@
+"""Where something was measured: processor, cores, load, versions; and whether the machine had other things to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "trimesh", "embreex", "open3d", "snakemake")
+BUSY = 0.3
+"""Load a core, before anything was started, above which times are not to be trusted."""
+
+
+def processor() -> str:
+    """The model of the CPU, as the system names it."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe(threads: int) -> dict[str, Any]:
+    """All that a reader needs to know of the machine, now."""
+    return {
+        "cpu": processor(),
+        "cores": cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "threads": threads,
+        "load": [round(x, 2) for x in os.getloadavg()],
+        "busy": os.getloadavg()[0] / cores() > BUSY,
+        "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def machine_name(other: str = "") -> str:
+    """The stem of the results file: processor, cores, and what else sets a run apart, as any file system takes it."""
+    words = f"{processor()} {cores()} cores {other}"
+    words = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*?GHz|\bProcessor\b", " ", words, flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")

@@ -1,0 +1,23 @@
+"""What a person may choose, handed to every benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """quick: tiny sizes, to see that everything runs. device: `cpu` or `cuda`. scale: of the networks.
+
+    meshes: a folder of meshes to prepare in place of procedural objects. stage, prepared: a fitted VAE and prepared
+    data, whose objects are extracted beside the closed forms. peers: a folder with clones of other projects.
+    """
+
+    quick: bool = False
+    device: str = "cpu"
+    scale: str = "cpu"
+    meshes: Path | None = None
+    stage: Path | None = None
+    prepared: Path | None = None
+    peers: Path | None = None

@@ -1,0 +1,35 @@
+"""The prose of README.md, which `python -m benchmarks report` writes around the tables."""
+
+HEAD = """\
+# Benchmarks
+
+<!-- Written by `python -m benchmarks`: change benchmarks/page.py or the benchmarks, not this file. -->
+
+`make bench` measures every hot path on one thread of this machine and writes this page, `results/<machine>.json` and
+the plots. Each path stands beside the same work done plainly or another project's code, and beside a physical limit.
+
+- **Ratios** come from interleaved runs (A B A B …) in one process, taken within each round: above 1 where ours is
+  faster. Every number is a median with its quartiles and n.
+- **Same?** Speed counts only where the results agree within the stated tolerance.
+- **Plain** code is ours, in `plain/`: the same algorithm without the optimisations, each named. Other projects' code is
+  not in this repository; where it is neither installed nor cloned (`--peers`), the row says `not installed`.
+- **Growth** is the slope of log cost over log size, five sizes at least, beside what theory says.
+  `GROWTH=1 python -m pytest tests/benchmarks/test_growth_of_paths.py` asserts that none is steeper.
+- **Target, reached, missed by, tried**: what was aimed at, what came out, the factor that is wanting, what was tried.
+- A run on a busy machine says so and is not to be quoted. `--quick` sizes go elsewhere and are not for quoting either.
+
+`python -m benchmarks run --help` has the options: a device, a scale, real meshes, a fitted decoder, clones of peers;
+`make bench BENCH_FLAGS="--meshes DIR"` hands them on.
+"""
+
+NOTHING = """\
+**Nothing has been measured yet.** `make bench` on a machine that does nothing else fills this page (meant to
+take at most 20 minutes on two cores).
+"""
+
+TAIL = """\
+## How to add a path
+
+A module `benchmarks/NAME.py` with a line `SUMMARY` and `run(options) -> Outcome`, and a line in `PATHS` of
+`benchmarks/__main__.py`. `measure.interleaved` takes the times, `result.Row` is a comparison, `growth.Curve` a curve.
+"""

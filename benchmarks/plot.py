@@ -1,0 +1,52 @@
+"""Cost against size on logarithmic axes, with the slope that was fitted and the one that theory allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+from matplotlib.ticker import LogLocator
+
+from benchmarks.growth import Curve
+from core.files import atomic_path
+from reports.figures.style import COLUMN, FAINT, MARKS, figure
+
+
+def draw(curves: Sequence[Curve], path: Path) -> None:
+    """A panel for each unit of cost among the curves, side by side, as PNG."""
+    units = list(dict.fromkeys((curve.size, curve.unit) for curve in curves))
+    with figure(COLUMN * len(units), 2.8) as made:
+        panels = made.subplots(1, len(units), squeeze=False)[0]
+        for axes, unit in zip(panels, units, strict=True):
+            for curve, mark in zip([c for c in curves if (c.size, c.unit) == unit], cycle(MARKS), strict=False):
+                medians = [cost.median for cost in curve.costs]
+                spans = [[c.median - c.low for c in curve.costs], [c.high - c.median for c in curve.costs]]
+                label = f"{curve.label}: slope {curve.slope[0]:.2f}"
+                axes.errorbar(
+                    curve.sizes, medians, spans, color=mark.colour, marker=mark.marker, linestyle=mark.line, label=label
+                )
+                if curve.theory is not None:
+                    axes.plot(curve.sizes, _through_middle(curve), color=FAINT, linewidth=0.6,
+                              label=f"slope of the theory: {curve.theory:.2f}")  # fmt: skip
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xticks(sorted({size for c in curves if (c.size, c.unit) == unit for size in c.sizes}))
+            axes.minorticks_off()
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.set_xlabel(unit[0])
+            axes.set_ylabel({"s": "seconds"}.get(unit[1], unit[1]))
+            axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0))
+        made.tight_layout()
+        with atomic_path(path) as temporary:
+            made.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _through_middle(curve: Curve) -> list[float]:
+    """The power law of the theory through the geometric middle of the curve."""
+    x = sum(map(math.log, curve.sizes)) / len(curve.sizes)
+    y = sum(math.log(cost.median) for cost in curve.costs) / len(curve.costs)
+    return [math.exp(y + curve.theory * (math.log(size) - x)) for size in curve.sizes]

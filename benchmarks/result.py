@@ -1,0 +1,133 @@
+"""What a benchmark returns, and the JSON in which it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.growth import Curve
+from benchmarks.measure import Spread
+from core.errors import UserError
+from core.files import read_json, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Target:
+    """A value to reach, of the quantity `name`."""
+
+    name: str
+    value: float
+    measured: float | None
+    sense: Literal["at least", "at most"] = "at least"
+    unit: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """None where nothing was measured, or what was measured is not a number."""
+        if self.measured is None or self.measured != self.measured:
+            return None
+        return self.measured >= self.value if self.sense == "at least" else self.measured <= self.value
+
+    @property
+    def missed_by(self) -> float:
+        """The factor that is still wanting, above 1 where the target is missed, else 1 (`inf` at a measured 0)."""
+        if self.reached is not False:
+            return 1.0
+        high, low = (self.value, self.measured) if self.sense == "at least" else (self.measured, self.value)
+        return high / low if low else float("inf")
+
+
+@dataclass(frozen=True)
+class Equality:
+    """How far two results are apart, and how far they may be: speed counts only where it `holds`."""
+
+    what: str
+    error: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error is a number within the tolerance."""
+        return self.error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. cost, peer_cost: in `unit`. ratio: peer over ours, of interleaved rounds.
+
+    peer_status: why there is no peer cost, such as "not installed". limit: in words with its number.
+    """
+
+    what: str
+    unit: str
+    cost: Spread | None
+    peer: str = ""
+    peer_cost: Spread | None = None
+    peer_status: str = ""
+    ratio: Spread | None = None
+    equality: Equality | None = None
+    limit: str = ""
+    targets: tuple[Target, ...] = ()
+    tried: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All of one path: rows, curves, numbers of note by name, warnings, and how it was run."""
+
+    path: str
+    rows: tuple[Row, ...]
+    curves: tuple[Curve, ...] = ()
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """Plain data for `write_json`."""
+    return asdict(outcome)
+
+
+def from_json(data: Mapping[str, Any]) -> Outcome:
+    """The inverse of `as_json`."""
+    return Outcome(
+        data["path"],
+        tuple(_row(row) for row in data["rows"]),
+        tuple(_curve(curve) for curve in data["curves"]),
+        tuple(data["notes"]),
+        dict(data["facts"]),
+    )
+
+
+def _spread(data: Mapping[str, Any] | None) -> Spread | None:
+    return None if data is None else Spread(**data)
+
+
+def _row(data: Mapping[str, Any]) -> Row:
+    spreads = {name: _spread(data[name]) for name in ("cost", "peer_cost", "ratio")}
+    equality = None if data["equality"] is None else Equality(**data["equality"])
+    return Row(**{**data, **spreads, "equality": equality, "targets": tuple(Target(**t) for t in data["targets"])})
+
+
+def _curve(data: Mapping[str, Any]) -> Curve:
+    return Curve(**{**data, "sizes": tuple(data["sizes"]), "costs": tuple(Spread(**c) for c in data["costs"])})
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A results file (`format`, `paths`), or an empty one where there is none; UserError for one of another format."""
+    if not path.exists():
+        return {"format": FORMAT, "paths": {}}
+    data = read_json(path)
+    if data.get("format") != FORMAT:
+        raise UserError(f"{path} has format {data.get('format')}, this code writes {FORMAT}: move the file away")
+    return data
+
+
+def add_result(path: Path, name: str, entry: Mapping[str, Any]) -> None:
+    """Put one path's entry into a results file and leave those of the others as they are."""
+    data = read_results(path)
+    data["paths"][name] = entry
+    write_json(path, data)

@@ -1,0 +1,161 @@
+"""Who finds nearest neighbours: the CPU path, or pytorch3d or kaolin on a GPU, where one of them is installed.
+
+    backend: auto | cpu | pytorch3d | kaolin
+
+`auto` is pytorch3d or else kaolin where it is installed and CUDA is there, and the CPU path everywhere else. A backend
+says only which sample is the nearest; distances are computed from the coordinates in float64, as on the CPU, so that
+numbers agree to rounding. Samples are drawn on the CPU whatever the backend, by named random streams, unless
+`sampler: backend` is asked for: a row must not depend on the machine that scored it.
+
+Nothing heavy is imported until a backend other than `cpu` is used.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from core.errors import UserError
+from evaluation.backends_command import BACKENDS, SAMPLERS
+
+INSTALLATION = {
+    "cpu": "https://www.open3d.org/docs/release/getting_started.html",
+    "pytorch3d": "https://github.com/facebookresearch/pytorch3d/blob/main/INSTALL.md",
+    "kaolin": "https://kaolin.readthedocs.io/en/latest/notes/installation.html",
+}
+"""Each project's own installation page; the CPU path uses Open3D where it is installed, and else SciPy."""
+
+
+class Index(Protocol):
+    """Nearest neighbours among points (n, 3) that were given before."""
+
+    def query(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (m,) float64 and indices (m,) of the nearest to each of points (m, 3)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """A backend on this machine. version: None if it is not installed. usable: whether it can run here; why not."""
+
+    name: str
+    version: str | None
+    usable: bool
+    why_not: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What scores: the backend by its name (never `auto`), and who draws the samples."""
+
+    backend: str
+    sampler: str
+
+    def record(self) -> str:
+        """For the record of rows: empty for the CPU path, else backend, version, device and sampler."""
+        if self.backend == "cpu":
+            return ""
+        from evaluation import accelerated
+
+        version = installed_version(self.backend) or "unknown version"
+        return f"{self.backend} {version} on {accelerated.device(self.backend)}, sampler {self.sampler}"
+
+
+CPU = Choice("cpu", "cpu")
+_used = CPU
+
+
+def installed_version(name: str) -> str | None:
+    """The version of a package, without importing it; None if it is not installed."""
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        return None
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(sys.modules.get(name), "__version__", "of unknown version"))
+
+
+def look(name: str) -> Found:
+    """What this machine has of a backend. torch is imported only if the backend is installed."""
+    if name == "cpu":
+        version = installed_version("open3d")
+        return Found("cpu", f"open3d {version}" if version else "scipy (open3d is not installed)", True, "")
+    version = installed_version(name)
+    if version is None:
+        return Found(name, None, False, "not installed")
+    from evaluation import accelerated
+
+    why_not = accelerated.why_not(name)
+    return Found(name, version, not why_not, why_not)
+
+
+def choose(backend: str = "auto", sampler: str = "cpu") -> Choice:
+    """What a run uses. Raises `UserError` for an unknown name, or a named backend that cannot run here."""
+    if backend not in BACKENDS:
+        raise UserError(f"there is no backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+    if sampler not in SAMPLERS:
+        raise UserError(f"there is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
+    if backend == "auto":
+        backend = automatic()
+    elif not (found := look(backend)).usable:
+        raise UserError(f"the backend {backend} cannot be used here ({found.why_not}): see {INSTALLATION[backend]}")
+    if backend == "cpu" and sampler == "backend":
+        raise UserError("sampler: backend needs a backend other than cpu: the CPU path draws its samples itself")
+    return Choice(backend, sampler)
+
+
+def automatic() -> str:
+    """The backend that `auto` stands for here: one on a GPU, or `cpu`."""
+    for name in ("pytorch3d", "kaolin"):
+        if installed_version(name) is not None:
+            from evaluation import accelerated
+
+            if not accelerated.why_not(name) and accelerated.device(name) == "cuda":
+                return name
+    return "cpu"
+
+
+def use(choice: Choice) -> None:
+    """Score with this from now on, in this process."""
+    global _used
+    _used = choice
+
+
+@contextmanager
+def using(choice: Choice) -> Iterator[None]:
+    """Score with this within the block."""
+    before = _used
+    use(choice)
+    try:
+        yield
+    finally:
+        use(before)
+
+
+def index(points: np.ndarray) -> Index:
+    """An index over points (n, 3) float64, of the backend in use."""
+    if _used.backend == "cpu":
+        from evaluation.open3d_bridge import Tree
+
+        return Tree(points)
+    from evaluation import accelerated
+
+    return accelerated.Index(points, _used.backend)
+
+
+def draw(
+    vertices: np.ndarray, faces: np.ndarray, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Points and unit normals, each (n, 3) float64, drawn by the backend in use; None where the CPU path draws them."""
+    if _used.sampler == "cpu":
+        return None
+    from evaluation import accelerated
+
+    return accelerated.draw(vertices, faces, n, rng, _used.backend)

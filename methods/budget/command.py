@@ -1,0 +1,122 @@
+"""`python -m methods plan` and `python -m methods step`: their options and what they print."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from core.errors import UserError
+from core.files import write_text
+from methods.registry import SCALES, resolve
+from methods.settings import known
+
+STANDARD_OUTPUT = Path("-")
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Declare both commands."""
+    plan = commands.add_parser(
+        "plan",
+        help="what training and generation will take: memory, FLOPs, GPU-hours",
+        description="Count one step of every stage on the meta device (nothing is trained, no GPU is needed) and say "
+        "what the whole run will take on a card that reaches a stated share of its published bf16 peak: docs/plan.md.",
+    )
+    plan.add_argument("--scale", required=True, help=", ".join(SCALES))
+    plan.add_argument(
+        "--method", nargs="+", metavar="METHOD/VARIANT", help="settings; by default all that the scale's tables ask for"
+    )
+    plan.add_argument("--gpu", default="h100", help="a card of methods/budget/cards.yaml (default: %(default)s)")
+    plan.add_argument("--gpus", type=int, default=1, help="cards side by side, for the hours (default: %(default)s)")
+    plan.add_argument(
+        "--utilisation", type=float, default=0.4, help="share of the peak that is reached (default: %(default)s)"
+    )
+    plan.add_argument("--json", type=Path, metavar="FILE", help="also write everything as JSON (- for standard output)")
+    plan.add_argument("--csv", type=Path, metavar="FILE", help="also write the stages as CSV (- for standard output)")
+    step = commands.add_parser(
+        "step",
+        help="run training steps of a stage on made-up data: seconds, memory, TFLOP/s",
+        description="Run a few training steps of one stage at its full size on made-up data of the true sizes, on the "
+        "GPU if there is one, and print what a step took. See docs/plan.md.",
+    )
+    step.add_argument("--method", required=True, metavar="METHOD/VARIANT")
+    step.add_argument("--stage", required=True)
+    step.add_argument("--scale", required=True, help=", ".join(SCALES))
+    step.add_argument("--batch", type=int, help="samples of a step; the configured number if not given")
+    step.add_argument(
+        "--repeats", type=int, default=5, help="timed steps, after those that warm up; 0: time those (default: 5)"
+    )
+    step.add_argument("--draw", help="only this kind of step, such as a bank of the VAE; all if not given")
+    step.add_argument("--gpu", help="a card, to print its utilisation")
+    step.add_argument("--device", default="auto", help="auto, cuda or cpu (default: %(default)s)")
+
+
+def plan(args: argparse.Namespace) -> None:
+    """Print (and write) the plan."""
+    from methods.budget.cards import get_card
+    from methods.budget.sizes import configuration, parsed, settings_of, sizes_of
+
+    card, config = get_card(args.gpu), configuration(args.scale)
+    if args.gpus < 1:
+        raise UserError(f"--gpus is {args.gpus}: it must be at least 1")
+    settings, sizes = parsed(args.method) if args.method else settings_of(config), sizes_of(config)
+
+    from methods.budget.foresee import foresee
+    from methods.budget.table import as_csv, as_json, as_text
+
+    def told(name: str) -> None:
+        print(f"\rcounting {name}".ljust(79), end="", file=sys.stderr, flush=True)
+
+    stages, generations = foresee(settings, args.scale, sizes, card, args.utilisation, told)
+    print("\r".ljust(80) + "\r", end="", file=sys.stderr, flush=True)
+    assumed = {"scale": args.scale, "gpus": args.gpus, "card": vars(card), "utilisation": args.utilisation}
+    assumed["sizes"] = vars(sizes)
+    if STANDARD_OUTPUT not in (args.json, args.csv):
+        print(as_text(stages, generations, card, args.gpus, args.utilisation))
+    if args.json:
+        _write(args.json, json.dumps(as_json(stages, generations, assumed), indent=2) + "\n")
+    if args.csv:
+        _write(args.csv, as_csv(stages))
+
+
+def _write(path: Path, text: str) -> None:
+    if path == STANDARD_OUTPUT:
+        print(text, end="")
+    else:
+        write_text(path, text)
+
+
+def step(args: argparse.Namespace) -> None:
+    """Print what a step of a stage took."""
+    from methods.budget.cards import get_card
+    from methods.budget.sizes import configuration, parsed, sizes_of
+
+    (method, variant), sizes = parsed([args.method])[0], sizes_of(configuration(args.scale))
+    stage, card = resolve(method, variant, args.scale).stage(args.stage), get_card(args.gpu) if args.gpu else None
+
+    from methods.budget.foresee import made_up_step
+    from methods.budget.measure import run_steps
+    from methods.training.loop import device_of
+
+    device = device_of(args.device)
+    made_up = made_up_step(stage, args.scale, sizes, batch=args.batch, device=str(device))
+    if made_up is None:
+        raise UserError(f"{stage.owner} has no step_of, so its steps cannot be made up (methods/contract.py)")
+    if args.draw is not None:
+        if args.draw not in made_up.draws:
+            raise known(f"kind of step of {args.stage}", args.draw, made_up.draws)
+        made_up = dataclasses.replace(made_up, draws={args.draw: (1.0, made_up.draws[args.draw][1])})
+    taken = run_steps(made_up, device, repeats=args.repeats)
+    print(f"{stage.folder_name} on {device}, batch {made_up.training['batch']}, {made_up.training['precision']}")
+    print(f"  {taken.seconds:.3g} s a step (median of {taken.timed}), {taken.samples_per_second:.3g} samples/s")
+    print(f"  {taken.flops / 1e12:.3g} TFLOP a step, {taken.flops / taken.seconds / 1e12:.3g} TFLOP/s")
+    print(f"  loss {taken.loss:.4g}")
+    print(f"  peak memory {taken.peak_bytes / 1e9:.2f} GB ({'device' if device.type == 'cuda' else 'process'})")
+    if card is not None:
+        print(f"  utilisation {taken.flops / taken.seconds / card.tflops / 1e12:.1%} of {card.label}'s published peak")
+
+
+COMMANDS = {"plan": plan, "step": step}
+"""By name."""

@@ -1,0 +1,135 @@
+"""What many settings take together: each stage once, however many settings share it, and each setting's generation.
+
+What is counted: `trace` runs one step of a stage at its configured batch on the meta device. What is assumed: that a
+card reaches the stated share (utilisation) of its published bf16 peak, and that cards in parallel lose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from core.errors import UserError
+from methods.budget.cards import Card
+from methods.budget.trace import Traced, trace
+from methods.contract import Sizes, Step
+from methods.registry import Plan, StageSpec, fitting_variant, resolve
+from methods.run import make_method, readable_params
+
+HOUR = 3600.0
+TERA = 1e12
+
+
+@dataclass(frozen=True)
+class StageBudget:
+    """One stage. users: the settings that need it. reason: what is not foreseen and why, or empty.
+
+    traced: None where nothing is. batch: samples of a step; memory is of one card that takes them all. reached: FLOPs
+    a second that a card is expected to make.
+    """
+
+    stage: str
+    users: tuple[str, ...]
+    reason: str
+    traced: Traced | None = None
+    batch: int = 0
+    steps: int = 0
+    reached: float = 0.0
+
+    @property
+    def samples(self) -> int:
+        """Examples drawn in the whole training."""
+        return self.batch * self.steps
+
+    @property
+    def flops(self) -> float:
+        """Of the whole training."""
+        return self.traced.flops * self.steps if self.traced else 0.0
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of the whole training, however many cards share it."""
+        return self.flops / self.reached / HOUR if self.traced else 0.0
+
+
+@dataclass(frozen=True)
+class GenerationBudget:
+    """One setting's generation, of one mesh: FLOPs by phase, and the seconds of a card that reaches its share."""
+
+    setting: str
+    reason: str
+    flops: dict[str, float]
+    seconds: float
+
+
+def foresee(
+    settings: Iterable[tuple[str, str]],
+    scale: str,
+    sizes: Sizes,
+    card: Card,
+    utilisation: float,
+    told: Callable[[str], None] = lambda _: None,
+) -> tuple[list[StageBudget], list[GenerationBudget]]:
+    """Budgets of the stages (each once, in the order in which they are trained) and of the settings' generation.
+
+    settings: (method, variant). told: is handed what is counted next, for a progress line. Raises UserError for an
+    unknown setting or scale, or a utilisation outside of (0, 1].
+    """
+    if not 0 < utilisation <= 1:
+        raise UserError(f"--utilisation is {utilisation:g}: it is a share of the card's peak, above 0 and at most 1")
+    plans = [resolve(method, variant, scale) for method, variant in settings]
+    reached = card.tflops * TERA * utilisation
+    found: dict[str, StageSpec] = {}
+    users: dict[str, list[str]] = {}
+    for plan in plans:
+        for stage in plan.stages:
+            found.setdefault(stage.folder_name, stage)
+            users.setdefault(stage.folder_name, []).append(_setting(plan))
+    stages = []
+    for name, stage in found.items():
+        told(name)
+        stages.append(_stage(stage, scale, sizes, tuple(users[name]), reached))
+    generations = []
+    for plan in plans:
+        told(f"generation of {_setting(plan)}")
+        generations.append(_generation(plan, sizes, reached))
+    return stages, generations
+
+
+def _setting(plan: Plan) -> str:
+    return f"{plan.method.name}/{plan.variant.name}"
+
+
+def _stage(stage: StageSpec, scale: str, sizes: Sizes, users: tuple[str, ...], reached: float) -> StageBudget:
+    step = made_up_step(stage, scale, sizes, batch=None, device="meta")
+    if step is None:
+        return StageBudget(stage.folder_name, users, f"{stage.owner} has no step_of, so nothing is foreseen")
+    if step.training["precision"] != "bf16":
+        reason = f"trains in {step.training['precision']}, and the peaks of cards are of bf16: no hours are foreseen"
+        reached = float("inf")
+    else:
+        reason = ""
+    batch, steps = step.training["batch"], step.training["steps"]
+    return StageBudget(stage.folder_name, users, reason, trace(step), batch, steps, reached)
+
+
+def made_up_step(stage: StageSpec, scale: str, sizes: Sizes, *, batch: int | None, device: str) -> Step | None:
+    """A step of a stage by the method that trains it, with the params that its fit would have; None without `step_of`.
+
+    batch: the configured one if None.
+    """
+    plan = resolve(stage.owner, fitting_variant(stage, scale), scale)
+    step_of = getattr(make_method(plan.method, readable_params(plan, stage.name)), "step_of", None)
+    if step_of is None:
+        return None
+    upstream = {need: plan.stage(need).params for need in stage.needs}
+    return step_of(stage.name, sizes, upstream=upstream, batch=batch, device=device)
+
+
+def _generation(plan: Plan, sizes: Sizes, reached: float) -> GenerationBudget:
+    object_flops = getattr(make_method(plan.method, plan.params), "object_flops", None)
+    if object_flops is None:
+        reason = f"{plan.method.name} has no object_flops, so nothing is foreseen"
+        return GenerationBudget(_setting(plan), reason, {}, 0.0)
+    flops = dict(object_flops({stage.name: stage.params for stage in plan.stages}, sizes))
+    return GenerationBudget(_setting(plan), "", flops, sum(flops.values()) / reached)

@@ -1,0 +1,93 @@
+"""Training steps of a stage for real, on made-up data: seconds, peak memory, FLOPs."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from methods.contract import Step
+from methods.training.flops import counted
+from methods.training.loop import autocast
+from methods.training.optimiser import build_optimisers
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What steps took. seconds: median of `timed` steps. flops: mean over the steps' draws. loss: of the last step.
+
+    peak_bytes: on a GPU the largest allocation of these steps, on a CPU the largest resident memory of this process.
+    """
+
+    seconds: float
+    timed: int
+    samples_per_second: float
+    flops: float
+    loss: float
+    peak_bytes: int
+
+
+def run_steps(step: Step, device: torch.device, *, repeats: int = 5) -> Taken:
+    """Whole steps: loss, backward pass, clipping, optimisers, moving average, as the training loop takes them.
+
+    One step of each kind of draw is counted and warms up; then `repeats` are timed. With repeats 0 the counted steps
+    are timed themselves: an upper bound, for sizes of which a machine can barely do one.
+    """
+    module = step.module.train()
+    optimisers = build_optimisers(module, step.optimiser, step.training["lr"], step.edges)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    average = [p.detach().clone() for p in trained]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+    def forward_backward(name: str) -> torch.Tensor:
+        with autocast(device, step.training["precision"]):
+            value = step.draws[name][1]()
+        value.backward()
+        return value.detach()
+
+    def finish() -> None:
+        nn.utils.clip_grad_norm_(trained, step.optimiser["clip"])
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(average, trained, 1 - step.optimiser["ema"])
+
+    flops, value, seconds = 0.0, torch.zeros(()), []
+    for name, (share, _) in step.draws.items():
+        begin = time.perf_counter()
+        value, count = counted(lambda name=name: forward_backward(name))
+        flops += share * count
+        finish()
+        _wait(device)
+        seconds.append(time.perf_counter() - begin)
+    if repeats:
+        seconds.clear()
+    for name in itertools.islice(itertools.cycle(step.draws), repeats):
+        _wait(device)
+        begin = time.perf_counter()
+        value = forward_backward(name)
+        finish()
+        _wait(device)
+        seconds.append(time.perf_counter() - begin)
+    median = statistics.median(seconds)
+    rate = step.training["batch"] / median
+    return Taken(median, len(seconds), rate, flops, float(value), peak_bytes(device))
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Largest allocation on a GPU, or resident memory of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,97 @@
+"""A plan as text, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from methods.budget.cards import Card
+from methods.budget.foresee import GenerationBudget, StageBudget
+
+GIGA = 1e9
+TERA = 1e12
+MEMORY = ("weights", "gradients", "moments", "average", "frozen_bytes", "activations")
+
+
+def stage_record(budget: StageBudget) -> dict[str, Any]:
+    """One stage in full, lengths in bytes and operations; None for what is not foreseen."""
+    record: dict[str, Any] = {"stage": budget.stage, "settings": list(budget.users), "reason": budget.reason or None}
+    traced = budget.traced
+    numbers = ("parameters", "frozen", "flops", *MEMORY, "memory")
+    record |= {("step_flops" if name == "flops" else name): getattr(traced, name, None) for name in numbers}
+    record |= {"batch": budget.batch, "steps": budget.steps, "samples": budget.samples} if traced else {}
+    return record | ({"training_flops": budget.flops, "gpu_hours": budget.gpu_hours} if traced else {})
+
+
+def as_json(
+    stages: Sequence[StageBudget], generations: Sequence[GenerationBudget], assumed: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything: what was assumed, the stages, the generations, and the sum of GPU-hours."""
+    return {
+        "assumed": assumed,
+        "stages": [stage_record(budget) for budget in stages],
+        "generation": [
+            {"setting": g.setting, "reason": g.reason or None, "flops": g.flops, "seconds_a_mesh": g.seconds}
+            for g in generations
+        ],
+        "gpu_hours": sum(budget.gpu_hours for budget in stages),
+    }
+
+
+def as_csv(stages: Sequence[StageBudget]) -> str:
+    """One line a stage; the settings that share it are joined by spaces."""
+    records = [{**stage_record(budget), "settings": " ".join(budget.users)} for budget in stages]
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def as_text(
+    stages: Sequence[StageBudget], generations: Sequence[GenerationBudget], card: Card, gpus: int, utilisation: float
+) -> str:
+    """Two tables and the sum. Parameters in millions, memory in GB (10^9 bytes)."""
+    head = ["stage", "params", "weights", "grads", "moments", "ema", "frozen", "activ.", "sum GB"]
+    head += ["batch", "TFLOP/step", "steps", "samples", "GPU-hours"]
+    rows, notes = [head], []
+    for budget in stages:
+        if budget.reason:
+            notes.append(f"{budget.stage}: {budget.reason}")
+        if budget.traced is None:
+            rows.append([budget.stage, *["-"] * (len(head) - 1)])
+            continue
+        t = budget.traced
+        memory = [f"{getattr(t, name) / GIGA:.2f}" for name in MEMORY]
+        mark = " !" if t.memory / GIGA > card.memory_gb else ""
+        rows.append([budget.stage, f"{t.parameters / 1e6:.1f} M", *memory, f"{t.memory / GIGA:.1f}{mark}"])
+        rows[-1] += [f"{budget.batch}", f"{t.flops / TERA:.3g}", f"{budget.steps:,}", f"{budget.samples:,}"]
+        rows[-1] += ["-" if budget.reason else f"{budget.gpu_hours:,.1f}"]
+    too_large = [b.stage for b in stages if b.traced and b.traced.memory / GIGA > card.memory_gb]
+    if too_large:
+        notes.append(f"! more than the {card.memory_gb:g} GB of {card.label}: give it a smaller batch on each card")
+    made = [["generation of one mesh", "sample TFLOP", "decode TFLOP", "GPU-seconds"]]
+    for g in generations:
+        if g.reason:
+            notes.append(f"{g.setting}: {g.reason}")
+            continue
+        made.append([g.setting, *(f"{g.flops.get(k, 0) / TERA:.3g}" for k in ("sample", "decode")), f"{g.seconds:.3g}"])
+    total = sum(budget.gpu_hours for budget in stages)
+    share = f"{utilisation:.0%} of {card.tflops:g} TFLOP/s ({card.label}, dense bf16)"
+    lines = [*aligned(rows), "", f"training: {total:,.1f} GPU-hours at {share}"]
+    lines[-1] += f"; {total / gpus:,.1f} hours on {gpus} cards that lose nothing" if gpus > 1 else ""
+    if len(made) > 1:
+        lines += ["", *aligned(made)]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell: the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zipped))
+        for zipped in (list(zip(row, widths, strict=True)) for row in rows)
+    ]

@@ -1,0 +1,76 @@
+"""Devices, precision and the processes of a training, by Lightning Fabric."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch
+
+from core.errors import UserError
+from methods.training import processes
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for each other: at the start one may read a large dataset alone."""
+
+
+def device_of(name: str = "auto") -> torch.device:
+    """`auto` is cuda where there is one (of several processes each has its own), else cpu."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda" and processes.count() > 1:
+            name = f"cuda:{processes.rank() % processes.per_node()}"
+    return torch.device(name)
+
+
+def _check(precision: str) -> None:
+    if precision not in ("bf16", "fp32"):
+        raise ValueError(f"precision must be bf16 or fp32, got {precision!r}")
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 autocast, or none for `fp32`."""
+    _check(precision)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
+    """Fabric for this process, launched: one device a process, DDP where there are several."""
+    from lightning_fabric import Fabric  # a second of imports, spared where nothing is trained
+    from lightning_fabric.strategies import DDPStrategy
+
+    _check(precision)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision of every training
+    settings = {"accelerator": device.type, "precision": {"bf16": "bf16-mixed", "fp32": "32-true"}[precision]}
+    count, local = processes.count(), processes.per_node()
+    if count == 1:
+        fabric = Fabric(devices=1 if device.type == "cpu" else [device.index or 0], **settings)
+    else:
+        if device.type == "cuda" and torch.cuda.device_count() < local:
+            raise UserError(
+                f"{local} processes on this node see {torch.cuda.device_count()} GPUs: start one for each, and let"
+                " every process see all GPUs of its node (under SLURM: --gpus-per-node, not --gpus-per-task)."
+            )
+        # A step may leave parameters out (the queries of the other bank), the same ones in every process.
+        strategy = DDPStrategy(find_unused_parameters=True, timeout=PATIENCE)
+        fabric = Fabric(strategy=strategy, devices=local, num_nodes=count // local, **settings)
+    fabric.launch()
+    return fabric
+
+
+def share_work(batch: int, device_batch: int | None) -> int:
+    """Pieces that each process computes one after another; at most `device_batch` samples in each.
+
+    Raises UserError where the batch does not fall into equal parts.
+    """
+    count = processes.count()
+    if batch % count:
+        raise UserError(
+            f"a batch of {batch} does not fall into equal parts for {count} processes; start a number that divides it."
+        )
+    own = batch // count
+    return next(n for n in range(1, own + 1) if own % n == 0 and own // n <= (device_batch or own))

@@ -1,0 +1,90 @@
+"""Prepared objects that are too many for the device: rows read from the shards as they are drawn.
+
+The loop draws ahead in threads (`methods.training.prefetch`), so that reading and decoding go on beside the step. Same
+draws, same batches as from what is held in memory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from data.store import Split
+from methods.training.pool import Surfaced, SurfacePool
+
+GB = 10**9
+
+
+def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """On the device; by way of pinned memory, without waiting, if that is a GPU."""
+    tensor = torch.as_tensor(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+class SurfaceStream(Surfaced):
+    """Surfaces and occupancy read from the shards; see `Surfaced`."""
+
+    def canonical(self, objects: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Surfaced.canonical`."""
+        rows = [self.split.surface(i) for i in objects.tolist()]
+        points, normals = (np.stack(part).astype(np.float16) for part in zip(*rows, strict=True))
+        return to_device(points, self.device), to_device(normals, self.device)
+
+    def occupancy(self, objects: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Surfaced.occupancy`."""
+        rows = [self.split.occupancy_at(i, p) for i, p in zip(objects.tolist(), pick.cpu().numpy(), strict=True)]
+        queries, labels = zip(*rows, strict=True)
+        return to_device(np.stack(queries).astype(np.float16), self.device), to_device(np.stack(labels), self.device)
+
+
+def surfaces_of(
+    split: Split, device: torch.device, *, memory_gb: float, readers: int = 1, occupancy: bool = True
+) -> Surfaced:
+    """The split on the device if it takes at most `memory_gb`, else streamed."""
+    if SurfacePool.size(split, occupancy=occupancy) > memory_gb * GB:
+        return SurfaceStream(split, device)
+    return SurfacePool(split, device, occupancy=occupancy, readers=readers)
+
+
+class Images:
+    """Condition images of a split; each is decoded once and stays on the device, if all take at most `memory_gb`."""
+
+    def __init__(self, split: Split, device: torch.device, *, memory_gb: float) -> None:
+        self.split, self.device = split, device
+        shape = (len(split), split.n_views, split.image_size, split.image_size, 4)
+        fits = np.prod(shape, dtype=np.int64) <= memory_gb * GB
+        self.kept = torch.empty(shape, dtype=torch.uint8, device=device) if fits else None
+        self.decoded = np.zeros(shape[:2], bool)
+
+    def rows(self, objects: Tensor, views: Tensor) -> Tensor:
+        """Images (b, h, w, 4) uint8 on the device. objects, views: (b,) int64 on the CPU."""
+        pairs = list(zip(objects.tolist(), views.tolist(), strict=True))
+        if self.kept is None:
+            return to_device(np.stack([self.split.image(i, v) for i, v in pairs]), self.device)
+        for i, v in pairs:
+            if not self.decoded[i, v]:
+                self.kept[i, v] = to_device(self.split.image(i, v).copy(), self.device)
+                self.decoded[i, v] = True
+        return self.kept[objects.to(self.device), views.to(self.device)]
+
+
+class Rows:
+    """Tensors of a safetensors file with axes (object, view, …), on the device or, if too large, left on disk."""
+
+    def __init__(self, path: Path, device: torch.device, *, memory_gb: float) -> None:
+        self.device, self.file = device, safe_open(path, framework="np")
+        fits = path.stat().st_size <= memory_gb * GB
+        names = self.file.keys()
+        self.kept = {name: torch.from_numpy(self.file.get_tensor(name)).to(device) for name in names} if fits else None
+
+    def rows(self, name: str, objects: Tensor, views: Tensor) -> Tensor:
+        """Rows (b, …) of a tensor, on the device."""
+        if self.kept is not None:
+            return self.kept[name][objects.to(self.device), views.to(self.device)]
+        stored = self.file.get_slice(name)
+        rows = [stored[i : i + 1, v : v + 1] for i, v in zip(objects.tolist(), views.tolist(), strict=True)]
+        return to_device(np.concatenate(rows)[:, 0], self.device)

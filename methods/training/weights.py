@@ -1,0 +1,38 @@
+"""What a stage leaves: its tensors, and the header from which their module is built again, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from methods.training.checkpoint import save_tensors
+
+FILE = "weights.safetensors"
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def save_weights(stage: Path, tensors: dict[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write the weights of the stage in the folder `stage`. header: what JSON can hold; params, image size."""
+    # One entry of metadata: safetensors writes several in an order that changes from run to run.
+    save_tensors(stage / FILE, tensors, {"header": json.dumps(header)})
+
+
+def load_weights(stage: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header and the tensors, on the device, that `save_weights` wrote."""
+    with safe_open(stage / FILE, framework="pt") as file:
+        header = json.loads(file.metadata()["header"])
+    return header, load_file(stage / FILE, device=str(device))
+
+
+def frozen(module: Module, tensors: Mapping[str, Tensor], device: torch.device) -> Module:
+    """The module holding these tensors on the device, for use without training."""
+    module.to(device).load_state_dict(tensors)
+    return module.eval().requires_grad_(False)

@@ -1,0 +1,43 @@
+"""Slopes of power laws with a known exponent."""
+
+import numpy as np
+import pytest
+
+from benchmarks.growth import TOLERANCE, Curve, slope
+from benchmarks.measure import Spread
+
+SIZES = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+def curve(exponent, theory):
+    costs = tuple(Spread(3 * s**exponent, 0.0, 0.0, 1) for s in SIZES)
+    return Curve("c", "points", "s", SIZES, costs, theory)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 2.5])
+def test_a_power_law_gives_its_exponent_without_error(exponent):
+    assert slope(SIZES, [7 * s**exponent for s in SIZES]) == pytest.approx((exponent, 0.0), abs=1e-9)
+
+
+def test_the_standard_error_is_that_of_least_squares():
+    x = np.log(SIZES)
+    noise = np.array([0.1, -0.2, 0.05, 0.15, -0.1])
+    found, error = slope(SIZES, np.exp(1.5 * x + noise))
+    fitted, covariance = np.polyfit(x, 1.5 * x + noise, 1, cov="unscaled")
+    rest = 1.5 * x + noise - np.polyval(fitted, x)
+    assert found == pytest.approx(fitted[0])
+    assert error == pytest.approx(np.sqrt(covariance[0, 0] * (rest @ rest) / 3))
+
+
+def test_too_steep_is_beyond_theory_and_tolerance():
+    assert curve(2.0 + TOLERANCE + 0.01, 2.0).too_steep
+    assert not curve(2.0 + TOLERANCE - 0.01, 2.0).too_steep
+    assert not curve(5.0, None).too_steep
+
+
+@pytest.mark.parametrize(
+    "sizes, costs", [((1, 2), (1, 2)), ((1, 2, 4), (1, 2)), ((1, 2, 4), (0, 1, 2)), ((2, 2, 2), (1, 2, 3))]
+)
+def test_what_has_no_slope_is_refused(sizes, costs):
+    with pytest.raises(ValueError):
+        slope(sizes, costs)

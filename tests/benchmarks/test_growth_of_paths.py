@@ -1,0 +1,24 @@
+"""No path grows faster than its theory. Opt-in, since it measures: on a machine that does nothing else, minutes.
+
+GROWTH=1 OMP_NUM_THREADS=1 python -m pytest -n0 tests/benchmarks/test_growth_of_paths.py
+"""
+
+import importlib
+import os
+
+import pytest
+
+from benchmarks.__main__ import PATHS
+from benchmarks.growth import LEAST_SIZES, TOLERANCE
+from benchmarks.options import Options
+
+pytestmark = pytest.mark.skipif(not os.environ.get("GROWTH"), reason="opt-in: GROWTH=1 on a machine that is free")
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_no_curve_is_steeper_than_its_theory(name):
+    curves = importlib.import_module(f"benchmarks.{name}").growth(Options())
+    assert any(curve.theory is not None for curve in curves)
+    for curve in curves:
+        assert len(curve.sizes) >= LEAST_SIZES
+        assert not curve.too_steep, f"{curve.label}: {curve.slope[0]:.2f}, theory {curve.theory} + {TOLERANCE}"

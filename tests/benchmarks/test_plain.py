@@ -1,0 +1,109 @@
+"""The plain code is the same algorithm, and a difference is seen where there is one."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import decoder_queries, mar_sampling, networks, scoring, training_step
+from benchmarks.mar_sampling import build, inputs_of, settings_of
+from benchmarks.options import Options
+from benchmarks.plain import brute_force, sampling
+from benchmarks.plain.sampling import Plain
+from core.randomness import numpy_rng
+from methods.mar3d.sampling import sample
+
+QUICK = Options(quick=True)
+
+
+def samples(name, plain, **changes):
+    params = networks.params_of("mar3d", QUICK)
+    model = build(params, name, 32, "cpu")
+    settings = {**settings_of(params, name, QUICK), "steps": 3, "temperature": 1.0, **changes}
+    inputs, rngs = inputs_of(model, 32, "cpu"), [numpy_rng("test")]
+    if plain is None:
+        return sample(model, *inputs, rngs=rngs, params=settings)
+    return sampling.sample(model, *inputs, rngs=rngs, params=settings, plain=plain)
+
+
+@pytest.mark.parametrize("switches", list(itertools.product([False, True], repeat=3)))
+def test_every_plain_way_gives_the_same_samples(switches):
+    ours = samples("hr", None)
+    torch.testing.assert_close(samples("hr", Plain(*switches)), ours, atol=1e-4, rtol=0)
+    assert ours.std() > 0.1  # the head does something
+
+
+def test_without_guidance_too():
+    torch.testing.assert_close(samples("lr", Plain(), guidance=1.0), samples("lr", None, guidance=1.0))
+
+
+def test_another_guidance_is_seen_as_a_difference():
+    assert (samples("lr", Plain(), guidance=2.0) - samples("lr", None)).abs().max() > 1e-3
+
+
+def test_agreement_fails_where_the_plain_loop_is_changed(monkeypatch):
+    params = networks.params_of("mar3d", QUICK)
+    model = build(params, "lr", 32, "cpu")
+    inputs, settings = inputs_of(model, 32, "cpu"), settings_of(params, "lr", QUICK)
+    assert max(mar_sampling.agreement(model, inputs, settings).values()) <= mar_sampling.TOLERANCE
+    monkeypatch.setattr(sampling, "guidance", lambda *_, **__: 9.0)
+    assert min(mar_sampling.agreement(model, inputs, settings).values()) > mar_sampling.TOLERANCE
+
+
+@pytest.mark.parametrize("build_step", [training_step.lr_step, training_step.hr_step])
+def test_all_tokens_in_the_head_is_the_same_loss_and_gradient(build_step):
+    step = build_step(QUICK)
+    step.module.eval()  # no dropout
+    gradients = []
+    for loss in (step.loss, step.plain_loss):
+        step.module.zero_grad()
+        loss(torch.Generator().manual_seed(3)).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in step.module.parameters() if p.grad is not None]))
+    assert gradients[0].norm() > 0
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-3)
+
+
+def test_other_attention_is_the_same_loss():
+    step = training_step.dit_step(QUICK)
+    for other in (training_step.fused_attention, training_step.written_out_attention):
+        assert training_step._error(step, step.loss, other) < training_step.TOLERANCE
+
+
+def test_a_changed_loss_is_seen_as_a_difference():
+    step = training_step.vae_step(QUICK)
+    assert (
+        training_step._error(step, lambda g: step.loss(g) * 1.001, training_step.nullcontext) > training_step.TOLERANCE
+    )
+
+
+def test_what_autograd_keeps_is_counted_once_and_without_parameters():
+    weight = torch.nn.Parameter(torch.ones(8, 8))
+    x = torch.ones(16, 8, requires_grad=True)
+    # x @ weight keeps x (16 * 8 floats); exp keeps its result (as many); weight is a parameter.
+    assert training_step.kept_bytes(lambda: (x @ weight).exp().sum()) == 2 * 16 * 8 * 4
+    assert training_step.kept_bytes(lambda: (x * x).sum()) == 16 * 8 * 4
+
+
+def test_keys_once_and_keys_anew_give_the_same_logits():
+    vae, context = decoder_queries.built(QUICK)
+    points = torch.rand(300, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    ours = decoder_queries.cached(vae, context, points, 128, QUICK, "fp32")()
+    torch.testing.assert_close(decoder_queries.plain(vae, context, points, 128, QUICK, "fp32")(), ours)
+    assert ours.std() > 0
+
+
+def test_brute_force_on_points_whose_neighbours_are_known():
+    found, index = brute_force.distances(
+        np.array([[0.0, 0, 0], [5, 0, 0]]), np.array([[3.0, 4, 0], [5, 0, 1]]), chunk=1
+    )
+    np.testing.assert_allclose(found, [5.0, 1.0])
+    np.testing.assert_array_equal(index, [0, 1])
+
+
+def test_metrics_equal_brute_force_and_an_error_is_seen(monkeypatch):
+    ours, truth = scoring.clouds(600)
+    assert scoring.metrics_error(ours, truth, 300, (0.1,)) <= scoring.TOLERANCE
+    right = brute_force.distances
+    monkeypatch.setattr(brute_force, "distances", lambda a, b: (right(a, b)[0] * 1.001, right(a, b)[1]))
+    assert scoring.metrics_error(ours, truth, 300, (0.1,)) > scoring.TOLERANCE

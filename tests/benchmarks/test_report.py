@@ -1,0 +1,118 @@
+"""The page says what the results say, and no more."""
+
+import dataclasses
+import math
+
+import pytest
+
+from benchmarks import machine, report
+from benchmarks.__main__ import PATHS
+from benchmarks.growth import Curve
+from benchmarks.measure import Spread
+from benchmarks.result import Equality, Outcome, Row, Target, add_result, as_json, from_json, read_results
+from core.errors import UserError
+from core.files import read_json, write_json
+
+COST = Spread(0.0123, 0.0121, 0.0129, 7)
+ROW = Row(
+    "a | b", "s", COST, "plain: all", Spread(0.5, 0.4, 0.6, 7), ratio=Spread(40.0, 39.0, 41.0, 7),
+    equality=Equality("meshes", 1e-6, 1e-4), limit="70 %", targets=(Target("ratio", 50.0, 40.0),), tried="much",
+)  # fmt: skip
+COSTS = tuple(Spread(n, n, n, 1) for n in (1.0, 2.0, 4.0, 8.0, 16.0))
+CURVE = Curve("all", "points", "s", (1, 2, 4, 8, 16), COSTS, 1.0, "each is on its own")
+OUTCOME = Outcome("scoring", (ROW,), (CURVE,), ("a note",))
+
+
+def entry(outcome=OUTCOME, busy=False, quick=False):
+    about = {**machine.describe(threads=1), "busy": busy}
+    rest = {"quick": quick, "scale": "cpu", "device": "cpu", "seconds": 3.0}
+    return {"machine": about, **rest, "outcome": as_json(outcome)}
+
+
+def test_results_come_back_from_json_as_they_were(tmp_path):
+    write_json(tmp_path / "r.json", as_json(OUTCOME))
+    assert from_json(read_json(tmp_path / "r.json")) == OUTCOME
+
+
+def test_a_row_shows_every_number_with_spread_and_the_factor_that_is_missed():
+    cells = dict(zip(report.HEADER, report.cells(ROW), strict=True))
+    assert cells["ours"] == "12.3 [12.1, 12.9] ms, n = 7"
+    assert cells["its cost"] == "0.5 [0.4, 0.6] s, n = 7"
+    assert cells["ratio"] == "40 [39, 41] x, n = 7"
+    assert cells["same?"].startswith("yes: meshes 1.0e-06")
+    assert cells["target"] == "ratio at least 50"
+    assert cells["reached"] == "**no** (40)"
+    assert cells["missed by"] == "1.25x"
+
+
+def test_speed_does_not_count_where_results_differ():
+    good = Target("ratio", 30.0, 40.0)
+    for error, says in (
+        (1.0, "does not count"),
+        (math.nan, "does not count"),
+        (math.inf, "does not count"),
+        (0.0, "yes"),
+    ):
+        row = dataclasses.replace(ROW, targets=(good,), equality=Equality("meshes", error, 1e-4))
+        assert says in dict(zip(report.HEADER, report.cells(row), strict=True))["reached"]
+
+
+def test_targets_of_both_senses():
+    assert Target("t", 5.0, 4.0, "at most").reached
+    assert Target("t", 5.0, 10.0, "at most").missed_by == 2.0
+    assert Target("t", 5.0, None).reached is None
+    assert Target("t", 5.0, math.nan).reached is None
+    assert Target("t", 5.0, 0.0).missed_by == math.inf
+
+
+def test_a_peer_that_is_not_there_has_its_row():
+    row = Row("x", "s", None, "someone", peer_status="not installed")
+    cells = dict(zip(report.HEADER, report.cells(row), strict=True))
+    assert cells["its cost"] == "not installed"
+    assert cells["ours"] == cells["ratio"] == ""
+
+
+def test_the_page_before_the_first_run_says_so(tmp_path):
+    report.write(tmp_path, list(PATHS))
+    text = (tmp_path / "README.md").read_text()
+    assert "Nothing has been measured yet" in text
+    assert "| --- |" not in text
+
+
+def test_the_page_has_what_was_measured_and_names_what_was_not(tmp_path):
+    results = tmp_path / "results" / "box.json"
+    add_result(results, "scoring", entry(busy=True, quick=True))
+    add_result(results, "dag", entry(dataclasses.replace(OUTCOME, path="dag", curves=())))
+    assert list(read_results(results)["paths"]) == ["scoring", "dag"]
+    report.write(tmp_path, list(PATHS))
+    text = (tmp_path / "README.md").read_text()
+    assert "Nothing has been measured" not in text
+    assert "a \\| b" in text  # a cell stays one cell
+    assert "The machine was busy" in text
+    assert "Tiny sizes" in text
+    assert text.count("Not measured yet.") == len(PATHS) - 2
+    assert (tmp_path / "results" / "box-scoring.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "results" / "box-dag.png").exists()
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    widths = {line.replace("\\|", "").count("|") for line in lines}
+    assert widths == {len(report.HEADER) + 1, len(report.GROWTH) + 1}
+
+
+def test_results_of_another_format_are_refused(tmp_path):
+    write_json(tmp_path / "r.json", {"format": 0, "paths": {}})
+    with pytest.raises(UserError, match="format 0"):
+        read_results(tmp_path / "r.json")
+
+
+def test_the_page_of_the_repository_is_what_its_results_say():
+    from benchmarks.__main__ import HERE
+
+    found = {path.stem: read_results(path)["paths"] for path in sorted((HERE / "results").glob("*.json"))}
+    assert (HERE / "README.md").read_text() == report.page(found, list(PATHS))
+
+
+def test_the_name_of_a_machine_is_a_file_name(monkeypatch):
+    monkeypatch.setattr(machine, "processor", lambda: "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz")
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    assert machine.machine_name() == "intel-xeon-platinum-8481c-2-cores"
+    assert machine.machine_name("cuda") == "intel-xeon-platinum-8481c-2-cores-cuda"

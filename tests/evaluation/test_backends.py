@@ -1,0 +1,263 @@
+"""Which backend is used, and that each gives the CPU path's numbers: as stand-ins, and for real where installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import trimesh
+
+from core.errors import UserError
+from core.randomness import numpy_rng
+from evaluation import accelerated, backends, metrics, occupancy, protocol, rows, surface
+from evaluation.__main__ import main
+from evaluation.backends import CPU, Choice
+from evaluation.metrics import Transform
+from evaluation.score import score
+
+from . import standins
+
+ROOT = Path(__file__).resolve().parents[2]
+ACCELERATED = ("pytorch3d", "kaolin")
+HERE = {name: importlib.util.find_spec(name) is not None for name in ACCELERATED}
+
+
+@pytest.fixture(params=ACCELERATED)
+def standin(request, monkeypatch) -> str:
+    """A backend's stand-in, on the CPU."""
+    standins.install(monkeypatch, request.param)
+    monkeypatch.setattr(accelerated, "device", lambda name: "cpu")
+    monkeypatch.setattr(accelerated, "why_not", lambda name: "")
+    monkeypatch.setattr(backends, "_used", CPU)
+    return request.param
+
+
+@pytest.fixture(params=ACCELERATED)
+def real(request, monkeypatch) -> str:
+    """A backend that is installed here; skipped where it is not, or cannot run."""
+    pytest.importorskip(request.param)
+    if why := accelerated.why_not(request.param):
+        pytest.skip(why)
+    monkeypatch.setattr(backends, "_used", CPU)
+    return request.param
+
+
+def pair(box_parts):
+    shape = box_parts(((-0.9, -0.6, -0.45), (0.9, -0.3, -0.2)), ((-0.9, -0.5, -0.44), (-0.6, 0.6, -0.21)))
+    ball = trimesh.creation.icosphere(subdivisions=2)
+    from evaluation import load
+
+    return shape, load.clean(np.asarray(ball.vertices), ball.faces)
+
+
+# ---------------------------------------------------------------- the same numbers
+
+
+def parity(name: str, shapes, tiny) -> None:
+    """Every number of a row, with alignment, to 1e-5."""
+    expected = score(*shapes, tiny, name="parity")
+    with backends.using(Choice(name, "cpu")):
+        found = score(*shapes, tiny, name="parity")
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key] == (value if isinstance(value, str) else pytest.approx(value, abs=1e-5, nan_ok=True)), key
+
+
+def neighbours(name: str) -> None:
+    """Indices and distances in both argument orders, with clouds of different sizes."""
+    rng = numpy_rng("backends")
+    points, among = rng.uniform(-1, 1, size=(700, 3)), rng.uniform(-1, 1, size=(300, 3))
+    with backends.using(Choice(name, "cpu")):
+        for a, b in ((points, among), (among, points)):
+            distances, nearest = backends.index(b).query(a)
+            table = np.linalg.norm(a[:, None] - b[None], axis=-1)
+            assert distances.dtype == np.float64 and distances.shape == nearest.shape == (len(a),)
+            np.testing.assert_allclose(distances, table.min(1), atol=1e-6)
+            np.testing.assert_allclose(distances, table[np.arange(len(a)), nearest], atol=1e-12)  # float64, not squared
+
+
+def sampling(name: str) -> None:
+    """Uniform over the area, of unit normals, the same for the same generator; the global generator is left alone."""
+    vertices = np.array([[0, 0, 0], [3, 0, 0], [3, 1, 0], [0, 1, 0], [0, 0, 5], [0, 1, 5], [0, 1, 6], [0, 0, 6]], float)
+    faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7], [0, 0, 1]])  # areas 3 and 1, and none
+    before = torch.random.get_rng_state()
+    with backends.using(Choice(name, "backend")):
+        clouds = [surface.sample(vertices, faces, 20_000, numpy_rng("uniform", seed)) for seed in (0, 0, 1)]
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert np.array_equal(clouds[0].points, clouds[1].points) and not np.array_equal(clouds[0].points, clouds[2].points)
+    flat = clouds[0].points[:, 2] < 1
+    assert flat.mean() == pytest.approx(0.75, abs=0.02)
+    assert clouds[0].points[flat].mean(axis=0) == pytest.approx([1.5, 0.5, 0], abs=0.05)
+    assert np.allclose(clouds[0].normals[flat], [0, 0, 1])
+    assert np.allclose(np.abs(clouds[0].normals[~flat]), [1, 0, 0])
+    assert len(clouds[0].first(5_000)) == 5_000
+    assert clouds[0].first(5_000)[:, 2].mean() == pytest.approx(clouds[0].points[:, 2].mean(), abs=0.15)
+
+
+def inside_of_a_box() -> None:
+    vertices, faces = trimesh.creation.box((1.0, 0.6, 0.8)).vertices, trimesh.creation.box((1.0, 0.6, 0.8)).faces
+    points = numpy_rng("inside").uniform(-0.7, 0.7, size=(500, 3))
+    expected = (np.abs(points) < [0.5, 0.3, 0.4]).all(1)
+    assert np.array_equal(accelerated.inside(np.asarray(vertices), np.asarray(faces), points), expected)
+
+
+@pytest.mark.parametrize("check", [neighbours, sampling])
+def test_standins_agree(standin, check):
+    check(standin)
+
+
+def test_a_row_is_the_same_with_a_standin(standin, box_parts, tiny):
+    parity(standin, pair(box_parts), tiny)
+
+
+@pytest.mark.parametrize("check", [neighbours, sampling])
+def test_the_real_packages_agree(real, check):
+    check(real)
+
+
+def test_a_row_is_the_same_with_the_real_package(real, box_parts):
+    parity(real, pair(box_parts), protocol.load("v1"))
+
+
+def test_inside_of_a_box_with_a_standin(monkeypatch):
+    standins.install(monkeypatch, "kaolin")
+    monkeypatch.setattr(accelerated, "device", lambda name: "cpu")
+    monkeypatch.setattr(accelerated, "why_not", lambda name: "")
+    inside_of_a_box()
+
+
+def test_inside_of_a_box_with_the_real_package():
+    pytest.importorskip("kaolin")
+    if why := accelerated.why_not("kaolin"):
+        pytest.skip(why)
+    inside_of_a_box()
+
+
+def test_parity_of_crossings_is_no_winding_number(monkeypatch, box_parts):
+    """Why volume IoU is not handed to kaolin: where two closed parts overlap, a ray leaves through an even number."""
+    standins.install(monkeypatch, "kaolin")
+    monkeypatch.setattr(accelerated, "device", lambda name: "cpu")
+    monkeypatch.setattr(accelerated, "why_not", lambda name: "")
+    shape = box_parts(((-0.8, -0.8, -0.8), (0.3, 0.3, 0.3)), ((-0.3, -0.3, -0.3), (0.8, 0.8, 0.8)))
+    grid = occupancy.occupancy(shape.vertices, shape.faces, 4, watertight=True)  # centres at ±0.25, ±0.75
+    centres = (np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3) + 0.5) / 2 - 1
+    by_parity = accelerated.inside(shape.vertices, shape.faces, centres + np.array([0.01, 0.02, 0.03])).reshape(4, 4, 4)
+    assert grid[1, 1, 1] and not by_parity[1, 1, 1]
+    assert grid[0, 0, 0] and by_parity[0, 0, 0]
+
+
+# ---------------------------------------------------------------- which one
+
+
+def test_without_packages_auto_is_the_cpu_path_and_imports_no_torch():
+    code = (
+        "import sys, importlib.util\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name in ('pytorch3d', 'kaolin') else find(name, *a)\n"
+        "from evaluation import backends, surface\n"
+        "import numpy as np\n"
+        "assert backends.choose('auto') == backends.CPU and backends.CPU.record() == ''\n"
+        "surface.sample(np.eye(3), np.array([[0, 1, 2]]), 10, np.random.default_rng(0))\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.skipif(any(HERE.values()), reason="a backend is installed")
+@pytest.mark.parametrize("name", ACCELERATED)
+def test_a_named_backend_that_is_not_there_is_one_sentence(name):
+    with pytest.raises(UserError, match=rf"{name} cannot be used here \(not installed\): see https://"):
+        backends.choose(name)
+
+
+def test_names_are_checked():
+    with pytest.raises(UserError, match="no backend 'cuda'"):
+        backends.choose("cuda")
+    with pytest.raises(UserError, match="no sampler 'gpu'"):
+        backends.choose("cpu", "gpu")
+    with pytest.raises(UserError, match="draws its samples itself"):
+        backends.choose("cpu", "backend")
+
+
+@pytest.mark.parametrize(
+    "installed, gpu, expected",
+    [
+        (("pytorch3d",), True, "pytorch3d"),
+        (("kaolin",), True, "kaolin"),
+        (("pytorch3d", "kaolin"), True, "pytorch3d"),
+        (("pytorch3d", "kaolin"), False, "cpu"),  # an exhaustive search on a CPU is slower than a tree
+    ],
+)
+def test_auto_prefers_a_gpu(monkeypatch, installed, gpu, expected):
+    for name in installed:
+        standins.install(monkeypatch, name)
+    for name in set(ACCELERATED) - set(installed):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(backends, "installed_version", lambda name: "1" if name in installed else None)
+    assert backends.choose("auto").backend == expected
+    if not gpu:
+        assert backends.choose("pytorch3d").backend == "pytorch3d"  # said by name, it may run on the CPU
+        with pytest.raises(UserError, match="need CUDA"):
+            backends.choose("kaolin")
+
+
+def test_a_package_that_cannot_be_loaded_says_why(monkeypatch):
+    standins.install(monkeypatch, "pytorch3d")
+    monkeypatch.setitem(sys.modules, "pytorch3d.ops", None)  # importing it raises ImportError
+    assert "cannot be imported" in backends.look("pytorch3d").why_not
+    with pytest.raises(UserError, match="cannot be imported"):
+        backends.choose("pytorch3d")
+
+
+def test_the_command_says_what_is_found_and_where_to_get_it(standin, capsys):
+    assert main(["backends", "--check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = {line.split()[0]: line for line in lines if not line.startswith(" ")}
+    assert list(named) == ["cpu", "pytorch3d", "kaolin"]
+    assert "used" in named["cpu"] and standin in named
+    for name, line in named.items():
+        assert backends.INSTALLATION[name] in line
+    assert any("largest difference" in line for line in lines)
+
+
+def test_the_command_fails_where_numbers_differ(standin, capsys, monkeypatch):
+    wrong = {standin: lambda points, among: torch.zeros(points.shape[1], dtype=torch.int64)}
+    monkeypatch.setattr(accelerated, "NEAREST", wrong)
+    assert main(["backends", "--check"]) == 1
+
+
+# ---------------------------------------------------------------- the record
+
+
+def test_rows_of_the_cpu_path_carry_no_mark_and_others_do(standin, tmp_path):
+    import pandas as pd
+
+    table = pd.DataFrame({"a": [1.0]})
+    rows.write(table, tmp_path / "cpu.parquet", backend=CPU.record())
+    rows.write(table, tmp_path / "plain.parquet")
+    assert (tmp_path / "cpu.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
+    rows.write(table, tmp_path / "other.parquet", backend=Choice(standin, "cpu").record())
+    assert rows.read_backend(tmp_path / "cpu.parquet") == "cpu"
+    assert rows.read_backend(tmp_path / "other.parquet").startswith(f"{standin} ")
+    assert pq.read_table(tmp_path / "other.parquet").to_pandas().equals(table)
+
+
+def test_the_metrics_use_the_backend_that_is_in_use(standin, monkeypatch):
+    """One call site would be enough to miss: both directions of a score ask the backend."""
+    asked = []
+    plain = accelerated.NEAREST[standin]
+    monkeypatch.setitem(accelerated.NEAREST, standin, lambda p, q: asked.append(p.shape[1]) or plain(p, q))
+    vertices, faces = np.eye(3), np.array([[0, 1, 2]])
+    with backends.using(Choice(standin, "cpu")):
+        clouds = [surface.sample(vertices, faces, n, numpy_rng("asked", n)) for n in (30, 40)]
+        metrics.nearest(*clouds, Transform.identity())
+    assert asked == [30, 40]
+    assert backends._used == CPU

@@ -1,0 +1,277 @@
+"""What a plan says, against closed forms: FLOPs, kept activations, moments, hours; and each method's made-up step."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from core.errors import UserError
+from core.identity import ROOT
+from methods.budget.cards import get_card, load_cards
+from methods.budget.foresee import StageBudget, foresee, made_up_step
+from methods.budget.measure import run_steps
+from methods.budget.sizes import configuration, parsed, settings_of, sizes_of
+from methods.budget.table import as_csv, as_text
+from methods.budget.trace import Traced, trace
+from methods.contract import Sizes, Step
+from methods.layers.attention import SelfAttention
+from methods.mar3d import budget as mar3d
+from methods.mar3d.sampling import sample
+from methods.registry import load_methods, resolve
+from methods.run import make_method
+from methods.training.flops import counted
+
+B, N, WIDTH, HIDDEN = 3, 5, 16, 32
+ADAMW = {"name": "adamw", "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0, "clip": 1.0, "ema": 0.9}
+TINY = Sizes(points=64, image_size=32)
+STAGES = [
+    ("mar3d/full", "vae"),
+    ("mar3d/full", "mar_lr"),
+    ("mar3d/full", "mar_hr"),
+    ("mar3d/hr_direct", "mar_hr_direct"),
+]
+STAGES += [("dit/cascade", "dit_lr"), ("dit/cascade", "dit_hr"), ("dit/dit_hr_direct", "dit_hr_direct")]
+STAGES += [("dit/flow", "flow"), ("vae_study/pyramid_hr", "vae")]
+
+
+def mlp_step(precision="fp32", optimiser=ADAMW, draws=None, device="meta") -> Step:
+    """Linear, SiLU, Linear on inputs (B, N, WIDTH) that need no gradient."""
+    with torch.device(device):
+        module = nn.Sequential(nn.Linear(WIDTH, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, WIDTH))
+
+    def loss(rows=B):
+        return module(torch.zeros(rows, N, WIDTH, device=device)).sum()
+
+    training = {"steps": 10, "batch": B, "lr": 1e-3, "precision": precision}
+    return Step(module, draws(loss) if draws else {"step": (1.0, loss)}, training, optimiser)
+
+
+WEIGHTS = 2 * WIDTH * HIDDEN
+PARAMETERS = WEIGHTS + WIDTH + HIDDEN
+
+
+def test_a_step_is_its_matrix_products():
+    row = 2 * WIDTH * HIDDEN  # of one layer
+    # Forward, gradients of both layers' weights, and of the second layer's input alone.
+    assert trace(mlp_step()).flops == B * N * row * (2 + 2 + 1)
+
+
+def test_draws_count_by_their_share_and_the_largest_fills_the_memory():
+    one, three = (
+        trace(mlp_step()),
+        trace(mlp_step(draws=lambda loss: {"one": (0.25, loss), "three": (0.75, lambda: loss(3 * B))})),
+    )
+    assert three.flops == one.flops * (0.25 + 0.75 * 3)
+    assert three.activations == 3 * one.activations
+
+
+def test_weights_gradients_moments_and_average():
+    traced = trace(mlp_step())
+    assert traced.parameters == PARAMETERS
+    assert traced.weights == traced.gradients == traced.average == 4 * PARAMETERS
+    assert traced.moments == pytest.approx(8 * PARAMETERS, abs=100)  # two moments, and a step count for each tensor
+    muon = trace(mlp_step(optimiser={**ADAMW, "name": "muon", "adamw_lr": 1e-3}))
+    assert muon.moments == pytest.approx(4 * WEIGHTS + 8 * (PARAMETERS - WEIGHTS), abs=100)
+
+
+def test_activations_are_what_the_backward_pass_needs():
+    # The input of each layer and of the SiLU; weights are no activations.
+    assert trace(mlp_step()).activations == 4 * B * N * (WIDTH + HIDDEN + HIDDEN)
+    # Under bf16: inputs of the layers and of the SiLU in two bytes, and a bf16 copy of each weight that a product needs
+    # again: of the second layer only, since the input needs no gradient.
+    assert trace(mlp_step("bf16")).activations == 2 * B * N * (WIDTH + HIDDEN + HIDDEN) + 2 * WIDTH * HIDDEN
+
+
+def test_meta_keeps_what_a_real_run_keeps():
+    assert trace(mlp_step(device="meta")).activations == trace(mlp_step(device="cpu")).activations
+
+
+def attention_step(n: int, precision: str) -> Step:
+    with torch.device("meta"):
+        module = SelfAttention(64, 2)
+        x = torch.zeros(1, n, 64)
+    training = {"steps": 1, "batch": 1, "lr": 1e-3, "precision": precision}
+    return Step(module, {"step": (1.0, lambda: module(x).sum())}, training, ADAMW)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fused_attention_keeps_no_matrix(precision):
+    one, two, four = (trace(attention_step(n, precision)).activations for n in (256, 512, 1024))
+    assert four - two == 2 * (two - one)  # an attention matrix would make it four times
+
+
+def test_attention_of_the_backward_pass_computes_the_scores_again():
+    one, two, four = (trace(attention_step(n, "bf16")).flops for n in (256, 512, 1024))
+    products = 2 * 64 * 256**2  # of one n x n product at n = 256
+    # Second difference of the part that is quadratic in n: two products forward, five backward.
+    assert (four - two) - 2 * (two - one) == 7 * products * (16 - 4 - 2 * (4 - 1))
+
+
+@pytest.mark.parametrize("setting, stage", STAGES)
+def test_made_up_steps_are_those_of_the_stage(setting, stage):
+    """The same parameters and forward FLOPs on meta and on a CPU; the backward pass of attention differs."""
+    spec = resolve(*setting.split("/"), "smoke").stage(stage)
+    steps = {d: made_up_step(spec, "smoke", TINY, batch=2, device=d) for d in ("meta", "cpu")}
+    name = list(steps["meta"].draws)[-1]
+    assert counted(steps["meta"].draws[name][1])[1] == counted(steps["cpu"].draws[name][1])[1] > 0
+    assert sum(share for share, _ in steps["meta"].draws.values()) == pytest.approx(1)
+    traced = trace(steps["meta"])
+    assert traced.parameters == sum(p.numel() for p in steps["cpu"].module.parameters())
+    assert traced.gradients == traced.weights  # what no draw reaches would never be trained
+
+
+@pytest.mark.parametrize("setting, stage", [STAGES[0], STAGES[5]])
+def test_a_real_step_takes_the_flops_that_are_foreseen(setting, stage):
+    spec = resolve(*setting.split("/"), "smoke").stage(stage)
+    taken = run_steps(made_up_step(spec, "smoke", TINY, batch=2, device="cpu"), torch.device("cpu"), repeats=1)
+    assert taken.seconds > 0 and taken.samples_per_second == pytest.approx(2 / taken.seconds)
+    assert abs(taken.loss) < 100
+    foreseen = trace(made_up_step(spec, "smoke", TINY, batch=2, device="meta")).flops
+    assert taken.flops == pytest.approx(foreseen, rel=0.15)  # a CPU's attention keeps its scores
+
+
+def test_the_configured_batch_and_steps_stand_in_a_step():
+    plan = resolve("mar3d", "full", "paper")
+    for stage, batch in (("vae", 32), ("mar_lr", 32), ("mar_hr", 8)):
+        step = made_up_step(plan.stage(stage), "paper", sizes_of(configuration("paper")), batch=None, device="meta")
+        assert step.training["batch"] == batch
+        assert (
+            step.training["steps"]
+            == (plan.params["vae"] if stage == "vae" else plan.params[stage])["training"]["steps"]
+        )
+
+
+def test_without_a_cache_of_latents_the_frozen_vae_runs_in_every_step():
+    spec = resolve("mar3d", "full", "smoke").stage("mar_hr")
+    cached = trace(made_up_step(spec, "smoke", TINY, batch=2, device="meta"))
+    params = {**resolve("mar3d", "full", "smoke").params}
+    params["latent"] = {**params["latent"], "cache": False}
+    encoded = trace(mar3d.mar_step(params, "hr", TINY, batch=2, device="meta"))
+    both = sum(mar3d.encoding_flops(params, bank, TINY) for bank in ("lr", "hr"))
+    assert encoded.flops == pytest.approx(cached.flops + 2 * both)
+    assert encoded.frozen > 0 == cached.frozen and encoded.parameters == cached.parameters
+
+
+@pytest.mark.parametrize("name, guidance", [("lr", 3.0), ("hr", 1.0), ("hr", 3.0)])
+def test_sampling_is_counted_as_it_is_done(name, guidance):
+    params = resolve("mar3d", "full", "smoke").params
+    settings = {**params["sampling"][name], "guidance": guidance, "diffusion_steps": 3}
+    with mar3d.META:
+        model = mar3d.build_mar(params, name, 32).eval().requires_grad_(False)
+        images = torch.zeros((1, 32, 32, 4), dtype=torch.uint8)
+        low = torch.zeros((1, model.low_tokens, model.channels)) if model.low_tokens else None
+    rngs = [np.random.default_rng(0)]
+    _, expected = counted(lambda: sample(model, images, low, rngs=rngs, params=settings))
+    assert mar3d.sampling_flops(params, name, settings, TINY) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_dense_grid_asks_at_every_node_and_a_fine_one_near_the_ball():
+    assert mar3d.ball_queries(cells=16, coarsest=16) == 17**3
+    asked = mar3d.ball_queries(cells=64, coarsest=16)
+    assert 17**3 < asked < 65**3 / 3
+
+
+def test_hours_follow_from_flops_and_the_stated_share():
+    card = get_card("h100")
+    stages, generations = foresee([("mar3d", "no_mar_hr")], "smoke", TINY, card, 0.5)
+    for stage in stages:
+        flops = stage.traced.flops * stage.steps
+        assert stage.gpu_hours == pytest.approx(flops / (card.tflops * 1e12 * 0.5) / 3600)
+        assert stage.samples == stage.steps * stage.batch
+    (made,) = generations
+    assert made.seconds == pytest.approx(sum(made.flops.values()) / (card.tflops * 1e12 * 0.5))
+    assert "2 cards" in as_text(stages, generations, card, 2, 0.5)
+
+
+def test_a_shared_stage_stands_once_with_all_who_use_it():
+    settings = parsed(["mar3d/full", "mar3d/no_mar_hr", "dit/dit_lr", "retrieval/full", "ground_truth/full"])
+    stages, generations = foresee(settings, "smoke", TINY, get_card("a100"), 0.4)
+    by_name = {s.stage.split("-")[0]: s for s in stages}
+    assert list(by_name) == ["mar3d.vae", "mar3d.mar_lr", "mar3d.mar_hr", "dit.dit_lr", "retrieval.index"]
+    assert by_name["mar3d.vae"].users == ("mar3d/full", "mar3d/no_mar_hr", "dit/dit_lr")
+    assert by_name["mar3d.mar_hr"].users == ("mar3d/full",)
+    index = by_name["retrieval.index"]
+    assert index.traced is None and "no step_of" in index.reason and index.gpu_hours == 0
+    assert "retrieval has no step_of" in as_text(stages, generations, get_card("a100"), 1, 0.4)
+    assert as_csv(stages).count("\n") == 1 + len(stages)
+
+
+def test_a_stage_that_does_not_fit_the_card_is_marked():
+    traced = Traced(1, 0, 1.0, *[10 * 10**9] * 6)
+    text = as_text([StageBudget("s", ("m/v",), "", traced, 1, 1, 1e12)], [], get_card("rtx4090"), 1, 0.4)
+    assert "60.0 !" in text and "more than the 24 GB" in text
+    text = as_text([StageBudget("s", ("m/v",), "", traced, 1, 1, 1e12)], [], get_card("a100"), 1, 0.4)
+    assert "!" not in text
+
+
+def test_every_trained_stage_of_a_torch_method_can_be_made_up():
+    """Controls and templates may lack the hook; a method that is trained for days must have it."""
+    for name in ("mar3d", "dit", "vae_study"):
+        spec = load_methods()[name]
+        method = make_method(spec, resolve(name, spec.first_variant, "smoke").params)
+        assert hasattr(method, "step_of") and hasattr(method, "object_flops")
+
+
+def test_cards_are_named_and_plausible():
+    for name, card in load_cards().items():
+        assert card.name == name and 50 < card.tflops < 5000 and 8 <= card.memory_gb < 1000
+    with pytest.raises(UserError, match="did you mean 'h100'"):
+        get_card("h10")
+
+
+def test_settings_of_a_scale_are_those_of_its_tables():
+    names = {"/".join(pair) for pair in settings_of(configuration("paper"))}
+    assert {"mar3d/full", "mar3d/no_pyramid", "dit/cascade", "vae_study/pyramid_hr", "ground_truth/full"} <= names
+    assert sizes_of(configuration("paper")) == Sizes(points=16384, image_size=512)
+    for bad, message in ((["mar3d"], "not method/variant"),):
+        with pytest.raises(UserError, match=message):
+            parsed(bad)
+    with pytest.raises(UserError, match="no scale 'papr'"):
+        configuration("papr")
+    with pytest.raises(UserError, match="share of the card's peak"):
+        foresee([], "smoke", TINY, get_card("h100"), 40)
+
+
+def test_command_prints_a_table_and_json():
+    command = [
+        sys.executable,
+        "-m",
+        "methods",
+        "plan",
+        "--scale",
+        "smoke",
+        "--method",
+        "mar3d/no_mar_hr",
+        "--gpus",
+        "8",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "mar3d.mar_lr-" in done.stdout and "8 cards" in done.stdout
+    done = subprocess.run([*command, "--json", "-"], cwd=ROOT, capture_output=True, text=True, check=True)
+    record = json.loads(done.stdout)
+    assert record["assumed"]["utilisation"] == 0.4 and len(record["stages"]) == 2
+    assert record["gpu_hours"] == pytest.approx(sum(s["gpu_hours"] for s in record["stages"]))
+
+
+def test_step_runs_and_says_what_it_took():
+    command = [
+        sys.executable,
+        "-m",
+        "methods",
+        "step",
+        "--method",
+        "mar3d/full",
+        "--stage",
+        "mar_lr",
+        "--scale",
+        "smoke",
+    ]
+    done = subprocess.run([*command, "--repeats", "2", "--device", "cpu"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "s a step (median of 2)" in done.stdout and "TFLOP/s" in done.stdout
+    done = subprocess.run([*command, "--draw", "lr"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "no kind of step of mar_lr 'lr'" in done.stderr

@@ -1,0 +1,169 @@
+"""Two processes train what one trains: same losses, same weights, resumed from one number of processes to the other."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from core.errors import UserError
+from core.files import read_json
+from core.identity import ROOT
+from methods.__main__ import start_processes
+from methods.manifest import read_stage
+from methods.training import processes
+from methods.training.devices import share_work
+from methods.training.draws import WHOLE, Share
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+SPEC = importlib.util.spec_from_file_location("two_processes", SCRIPT)
+two_processes = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(two_processes)
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+class StoppedError(Exception):
+    """Stands for a kill, in this very process."""
+
+
+@pytest.fixture(scope="module")
+def out(prepared, tmp_path_factory):
+    """Everything trained, by one process and by two."""
+    out = tmp_path_factory.mktemp("processes")
+    two_processes.vae(prepared, out / "one" / "vae")
+    two_processes.vae(prepared, out / "one" / "muon", "muon")
+    two_processes.mar(prepared, out / "one" / "vae", out / "one" / "mar_lr")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(two_processes.loop.train.__kwdefaults__, "save_every", 0.0)
+        line = two_processes.log.Log.line
+
+        def stop(self, at, *rest):
+            if at == two_processes.KILL_AT:
+                raise StoppedError
+            line(self, at, *rest)
+
+        patch.setattr(two_processes.log.Log, "line", stop)
+        with pytest.raises(StoppedError):
+            two_processes.vae(prepared, out / "one_to_two")
+    killed = torchrun(SCRIPT, prepared, out, "killed")
+    assert killed.returncode != 0
+    (out / "stderr").write_text(killed.stderr)
+    (out / "header.json").write_text(json.dumps(two_processes.loop.checkpoint.read_header(out / "killed" / "resume")))
+    shutil.copytree(out / "killed", out / "two_to_one")
+    two_processes.vae(prepared, out / "two_to_one", "muon")
+    again = torchrun(SCRIPT, prepared, out, "again")
+    assert again.returncode == 0, again.stderr[-3000:]
+    return out
+
+
+def torchrun(*command):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run(
+        [*launcher, "--monitor-interval=0.1", *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=100
+    )
+
+
+def losses(folder: Path) -> torch.Tensor:
+    lines = [json.loads(line) for line in (folder / "fit.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, two_processes.STEPS + 1))
+    return torch.tensor([[line["loss"], line["grad_norm"]] for line in lines])
+
+
+def same_weights(a: Path, b: Path, tolerance: float) -> None:
+    a, b = (load_file(folder / "weights.safetensors") for folder in (a, b))
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        torch.testing.assert_close(b[name], value, atol=tolerance, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("stage", ["vae", "mar_lr"])
+def test_two_processes_have_the_losses_of_one(out, stage):
+    torch.testing.assert_close(losses(out / "two" / stage), losses(out / "one" / stage), atol=1e-5, rtol=1e-5)
+    costs = [read_json(out / number / stage / "costs.json") for number in ("one", "two")]
+    assert costs[0] == costs[1]
+    assert read_json(out / "two" / stage / "speed.json")["processes"] == 2
+
+
+def test_a_killed_process_ends_the_run_with_a_remedy_and_a_state_to_resume_from(out):
+    assert "lost another one, while fitting vae; run the same command again" in (out / "stderr").read_text()
+    assert read_json(out / "header.json")["step"] == two_processes.KILL_AT
+    same_weights(out / "killed", out / "two" / "muon", 0.0)
+    assert (out / "killed" / "fit.jsonl").read_text() == (out / "two" / "muon" / "fit.jsonl").read_text()
+
+
+def test_one_process_goes_on_where_another_stopped_and_two_where_one_did(out):
+    assert losses(out / "one_to_two").sub(losses(out / "one" / "vae")).abs().max() < 1e-5
+    same_weights(out / "one_to_two", out / "one" / "vae", 1e-4)
+    assert losses(out / "two_to_one").sub(losses(out / "one" / "muon")).abs().max() < 1e-4
+    same_weights(out / "two_to_one", out / "one" / "muon", 5e-3)  # Muon works in bfloat16
+
+
+def test_shares_of_a_draw_are_its_rows():
+    for draw in ("normal", "uniform"):
+        whole = getattr(WHOLE, draw)((6, 3), torch.Generator().manual_seed(0))
+        parts = [getattr(Share(i, 3), draw)((2, 3), torch.Generator().manual_seed(0)) for i in range(3)]
+        assert torch.equal(torch.cat(parts), whole)
+    shape, g = (2, 6, 5), torch.Generator().manual_seed(0)
+    flat = torch.randint(0, 1000, (60,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(WHOLE.integers(0, 1000, shape, g, dim=1).flatten(), flat)  # as if drawn without axes
+    parts = [Share(i, 2).integers(0, 1000, (2, 3, 5), torch.Generator().manual_seed(0), dim=1) for i in range(2)]
+    assert torch.equal(torch.cat(parts, 1).flatten(), flat)
+
+
+def environment(monkeypatch, **variables):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_who_one_is_under_torchrun_and_slurm(monkeypatch):
+    environment(monkeypatch)
+    assert (processes.count(), processes.rank(), processes.per_node(), processes.first()) == (1, 0, 1, True)
+    torchrun = {"WORLD_SIZE": "8", "RANK": "5", "LOCAL_WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "x"}
+    environment(monkeypatch, **torchrun)
+    assert (processes.count(), processes.rank(), processes.per_node(), processes.first()) == (8, 5, 4, False)
+    slurm = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_STEP_NUM_NODES": "2", "SLURM_PROCID": "9"}
+    environment(monkeypatch, **slurm)
+    assert (processes.count(), processes.rank(), processes.per_node()) == (16, 9, 8)
+    environment(monkeypatch, **{**slurm, "SLURM_STEP_NUM_TASKS": "1"}, **torchrun)  # torchrun inside a job
+    assert (processes.count(), processes.rank()) == (8, 5)
+    environment(monkeypatch, SLURM_NTASKS="4", SLURM_PROCID="0")  # a batch script, alone
+    assert processes.count() == 1
+
+
+def test_a_batch_falls_into_equal_pieces(monkeypatch):
+    environment(monkeypatch)
+    assert [share_work(32, most) for most in (None, 32, 31, 8, 7, 1)] == [1, 1, 2, 4, 8, 32]
+    environment(monkeypatch, WORLD_SIZE="8", RANK="0")
+    assert [share_work(32, most) for most in (None, 2)] == [1, 2]
+    with pytest.raises(UserError, match="32 does not fall into equal parts for 5"):
+        environment(monkeypatch, WORLD_SIZE="5", RANK="0")
+        share_work(32, None)
+
+
+def test_the_command_line_fits_a_stage_with_two_processes(prepared, tmp_path):
+    command = [sys.executable, "-m", "methods", "fit", "--method", "mar3d", "--variant", "full", "--stage", "vae"]
+    command += ["--scale", "smoke", "--dataset", "procedural", "--seed", "0", "--processes", "2"]
+    command += ["--prepared", str(prepared), "--runs", str(tmp_path)]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = (path.parent for path in tmp_path.rglob("manifest.json"))
+    manifest = read_stage(folder)
+    assert (manifest["status"], manifest["processes"], manifest["resumes"]) == ("ok", 2, 0)
+    assert sorted(manifest["files"]) == ["latents.safetensors", "weights.safetensors"]
+    assert len(list((folder / "tensorboard").iterdir())) == 1  # one process writes
+
+
+def test_processes_that_end_early_are_one_sentence(monkeypatch):
+    monkeypatch.setattr(subprocess, "call", lambda command: 1)
+    with pytest.raises(UserError, match="run the same command again, with any number of processes"):
+        start_processes(2)
