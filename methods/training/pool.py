@@ -6,6 +6,7 @@ re-normalised) as it is drawn, so that shape and condition image agree (MAR-3D, 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ def draw_views(n: int, upright: int, total: int, rotated_share: float, generator
     return torch.where(turned, torch.randint(upright, max(total, upright + 1), (n,), generator=generator), low)
 
 
-class Surfaced:
+class Surfaced(ABC):
     """The surfaces and occupancy of a split's objects, in the frames of their views. A subclass says where they lie.
 
     objects, views below are (b,) int64, on any device; what is returned lies on `device`.
@@ -52,13 +53,13 @@ class Surfaced:
     def __len__(self) -> int:
         return len(self.split)
 
+    @abstractmethod
     def canonical(self, objects: Tensor) -> tuple[Tensor, Tensor]:
         """Points and normals (b, n, 3) float16 in the canonical frame."""
-        raise NotImplementedError
 
+    @abstractmethod
     def occupancy(self, objects: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
         """Queries (b, q, 3) float16 and labels (b, q) bool at places pick (b, q), in the canonical frame."""
-        raise NotImplementedError
 
     def _to_view(self, x: Tensor, objects: Tensor, views: Tensor) -> Tensor:
         rotated = x.float() @ self.rotation[objects, views].transpose(1, 2)
