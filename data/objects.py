@@ -44,7 +44,8 @@ def prepare_object(
     counts = {"volume": params["volume"], "near": params["near"], "sigmas": tuple(params["sigmas"])}
     labels = solid.inside(query_positions(decode_positions(codes), seed=seed, **counts))
 
-    poses = plan_views(params["azimuths"], params["rotations"], numpy_rng("prepare", dataset, spec.object, "views"))
+    views_rng = numpy_rng("prepare", dataset, spec.object, "views")
+    poses = plan_views(params["azimuths"], params["rotations"], views_rng, params["first_azimuth"])
     views = [fit_view(pose, vertices) for pose in poses]
     scene = Scene(vertices, raw.faces)
     if params["shading"] == "texture":

@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "grid": 128,  # resolution of the watertight surface
     "faces": 20000,  # a stored ground-truth mesh is decimated to this
     "azimuths": 8,  # upright views
+    "first_azimuth": 0.0,  # of the upright views, degrees; the others follow evenly
     "rotations": 1,  # further views with a random object rotation, per azimuth
     "val_rotations": 0,  # the same for val and test
     "image_size": 128,  # pixels

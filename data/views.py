@@ -65,10 +65,13 @@ def random_rotation(rng: np.random.Generator) -> np.ndarray:
     )
 
 
-def plan_views(azimuths: int, rotations: int, rng: np.random.Generator) -> list[Pose]:
-    """`azimuths` upright poses evenly round the object, then `rotations` randomly turned ones for each azimuth."""
+def plan_views(azimuths: int, rotations: int, rng: np.random.Generator, first_azimuth: float = 0.0) -> list[Pose]:
+    """`azimuths` upright poses evenly round the object, then `rotations` randomly turned ones for each azimuth.
+
+    first_azimuth: of the first pose, degrees.
+    """
     turns = [np.eye(3)] * azimuths + [random_rotation(rng) for _ in range(azimuths * rotations)]
-    angles = [360.0 * (k % azimuths) / azimuths for k in range(len(turns))]
+    angles = [(first_azimuth + 360.0 * (k % azimuths) / azimuths) % 360 for k in range(len(turns))]
     elevations = rng.uniform(*ELEVATIONS, size=len(turns))
     return [
         Pose(yaw(angle) @ turn, float(elevation), angle, k < azimuths)

@@ -38,12 +38,13 @@ class StageDeclaration:
     """One entry of `stages:`; `borrowed_from` names the method that trains it, if another does.
 
     `reads`: sections of params, or single keys of them as `section.key`.
+    `needs`: by name, each with the key of params (`section.key`) that must be true for it to be needed, or None.
     `on_request`: only variants that list the stage use it.
     """
 
     name: str
     reads: tuple[str, ...]
-    needs: tuple[str, ...]
+    needs: Mapping[str, str | None]
     borrowed_from: str | None
     on_request: bool = False
 
@@ -220,7 +221,7 @@ def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclara
         key: StageDeclaration(
             key,
             tuple(value.get("reads", ())),
-            tuple(value.get("needs", ())),
+            {need: None for need in value.get("needs", ())} | value.get("needs_if", {}),
             value.get("from"),
             value.get("on_request", False),
         )
@@ -238,9 +239,11 @@ def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclara
             whole = next((other for other in stage.reads if read.startswith(f"{other}.")), None)
             if whole is not None:
                 raise UserError(f"{name}: stage {stage.name} reads {whole!r} and {read!r} of it; take one out")
-        for need in stage.needs:
+        for need, condition in stage.needs.items():
             if need not in declared:
                 raise UserError(f"{name}: stage {stage.name} needs what is not there: {known('stage', need, declared)}")
+            if condition and not {condition, condition.partition(".")[0]} & set(stage.reads):
+                raise UserError(f"{name}: stage {stage.name} needs {need!r} if {condition}, which it does not read; add it")
     ordered: dict[str, StageDeclaration] = {}
     while len(ordered) < len(declared):
         waiting = [stage for key, stage in declared.items() if key not in ordered]
@@ -336,6 +339,11 @@ def picked(params: Mapping[str, Any], reads: Iterable[str], name: str) -> dict[s
     return found
 
 
+def _value(params: Mapping[str, Any], read: str, name: str) -> Any:
+    found = picked(params, [read], name)
+    return functools.reduce(lambda section, key: section[key], read.split("."), found)
+
+
 def _below(source: Mapping[str, Any], sections: list[str]) -> list[str]:
     return [".".join([*sections, key]) for key in source]
 
@@ -362,10 +370,12 @@ def _resolve(method: str, variant: str, scale: str, folder: Path) -> Plan:
             owner = get_method(stage.borrowed_from, folder)
             stages[name] = resolve(owner.name, owner.first_variant, scale, folder).stage(name)
             continue
-        subset = picked(params, stage.reads, f"methods/{method}/config.yaml: stage {name}")
-        upstream = {need: stages[need].key for need in stage.needs}
+        where = f"methods/{method}/config.yaml: stage {name}"
+        subset = picked(params, stage.reads, where)
+        needs = tuple(need for need, at in stage.needs.items() if at is None or _value(subset, at, where))
+        upstream = {need: stages[need].key for need in needs}
         key = params_key({"owner": method, "stage": name, "params": subset, "upstream": upstream})
-        stages[name] = StageSpec(method, name, key, stage.needs, subset)
+        stages[name] = StageSpec(method, name, key, needs, subset)
     return Plan(spec, chosen, scale, params, tuple(_in_order(stages)))
 
 

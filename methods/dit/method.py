@@ -24,7 +24,7 @@ from methods.training import processes
 from methods.training.draws import Share
 from methods.training.loop import device_of, seeded, train
 from methods.training.phases import stretched
-from methods.training.weights import frozen, load_weights, save_weights
+from methods.training.weights import frozen, load_weights, save_weights, warm_start
 
 MAR = {"dit_lr": "mar_lr", "dit_hr": "mar_hr", "dit_hr_direct": "mar_hr_direct", "flow": "mar_lr"}
 """MAR-3D's stage of the same design, whose data, batch and steps are a stage's own."""
@@ -51,6 +51,8 @@ class LatentDiT:
             hardware=params["hardware"],
         )
         model = seeded(lambda: build_dit(params, stage, examples.image_size), "dit", stage, seed).to(device)
+        if "dit_lr" in upstream:  # mar_hr.warm_start
+            warm_start(model, upstream["dit_lr"])
         drawn = examples.condition_on(model.image_encoder)
         behind = frozen_identity(model.image_encoder, out / "resume")
         diffusion = Diffusion(TIMES, device=device, prediction=model.prediction)

@@ -67,6 +67,13 @@ class ScratchEncoder(nn.Module):
 ENCODERS: dict[str, type[nn.Module]] = {"scratch": ScratchEncoder, "clip_dinov2": ClipDinov2}
 
 
+def frozen_networks(encoder: nn.Module, device: torch.device) -> tuple[nn.Module, ...]:
+    """The networks on a device that run before an encoder and are not part of it, since they are never trained."""
+    if not isinstance(encoder, ClipDinov2):
+        return ()
+    return tuple(encoder.frozen(kind, device).model for kind in encoder.shapes)
+
+
 def build_image_encoder(params: Mapping[str, Any], image_size: int) -> nn.Module:
     """Build the encoder that `params["name"]` names, for `image_size` pixels, from the parameters of its name.
 

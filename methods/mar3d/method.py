@@ -33,7 +33,7 @@ from methods.training.loop import autocast, device_of, seeded, train
 from methods.training.phases import phases_of
 from methods.training.pool import Surfaced, Surfaces, draw_views
 from methods.training.streaming import surfaces_of
-from methods.training.weights import frozen, load_weights, save_weights
+from methods.training.weights import frozen, load_weights, save_weights, warm_start
 
 BANK = {"mar_lr": "lr", "mar_hr": "hr", "mar_hr_direct": "hr"}
 """Of the VAE's queries, whose tokens a stage generates."""
@@ -54,7 +54,8 @@ class Mar3D:
         if stage == "vae":
             fit_vae(self.params, data, out=out, seed=seed, device=device)
         else:
-            fit_mar(self.params, stage, data, vae=upstream["vae"], out=out, seed=seed, device=device)
+            start = upstream.get("mar_lr")
+            fit_mar(self.params, stage, data, vae=upstream["vae"], start=start, out=out, seed=seed, device=device)
 
     def load(self, stages: Mapping[str, Path], device: str) -> Cascade:
         """The cascade of the stages there are."""
@@ -184,11 +185,12 @@ def fit_mar(
     data: PreparedData,
     *,
     vae: Path,
+    start: Path | None = None,
     out: Path,
     seed: int,
     device: torch.device,
 ) -> None:
-    """Train `mar_lr`, `mar_hr` or `mar_hr_direct` on the frozen VAE's latents."""
+    """Train `mar_lr`, `mar_hr` or `mar_hr_direct` on the frozen VAE's latents; start: a stage to begin from."""
     mar, training, bank = params["mar"], params[stage]["training"], BANK[stage]
     examples = Examples(
         data,
@@ -202,6 +204,8 @@ def fit_mar(
     )
     name = stage.removeprefix("mar_")
     model = seeded(lambda: build_mar(params, name, examples.image_size), "mar", name, seed).to(device)
+    if start is not None:
+        warm_start(model, start)
     drawn = examples.condition_on(model.image_encoder)
     behind = frozen_identity(model.image_encoder, out / "resume")
     diffusion = Diffusion(model.noise_steps, device=device, prediction=model.prediction)

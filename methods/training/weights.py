@@ -32,6 +32,18 @@ def load_weights(stage: Path, device: torch.device) -> tuple[dict[str, Any], dic
     return header, load_file(stage / FILE, device=str(device))
 
 
+def warm_start(module: nn.Module, stage: Path) -> None:
+    """Let a module begin with the weights of another stage: each tensor in the place of its name, as far as both reach.
+
+    What the other has not (an embedding of further conditions), or not as many of (places of tokens), stays as it was.
+    """
+    own = module.state_dict()  # the very tensors of the module
+    for name, tensor in load_file(stage / FILE).items():
+        if name in own:
+            reach = tuple(slice(min(sizes)) for sizes in zip(own[name].shape, tensor.shape, strict=True))
+            own[name][reach] = tensor[reach].to(own[name].device)
+
+
 def frozen(module: Module, tensors: Mapping[str, Tensor], device: torch.device) -> Module:
     """The module holding these tensors on the device, for use without training."""
     module.to(device).load_state_dict(tensors)

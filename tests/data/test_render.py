@@ -38,6 +38,14 @@ def test_plan_is_upright_views_first_then_random_ones():
     assert len(fewer) == 8
 
 
+def test_the_upright_views_begin_at_the_first_azimuth():
+    whole, part = plan_views(8, 1, np.random.default_rng(0)), plan_views(2, 1, np.random.default_rng(0), 225.0)
+    assert [pose.azimuth for pose in part] == [225, 45, 225, 45]
+    for pose in part[:2]:
+        same = next(other for other in whole if other.azimuth == pose.azimuth)
+        assert pose.rotation == pytest.approx(same.rotation)
+
+
 def test_random_rotations_are_uniform():
     rng = np.random.default_rng(0)
     turned = np.array([random_rotation(rng) for _ in range(4000)])

@@ -156,6 +156,17 @@ def test_without_a_cache_of_latents_the_frozen_vae_runs_in_every_step():
     assert encoded.frozen > 0 == cached.frozen and encoded.parameters == cached.parameters
 
 
+@pytest.mark.parametrize("setting, stage", [("mar3d/full", "mar_lr"), ("dit/cascade", "dit_lr")])
+def test_the_frozen_encoders_of_the_paper_are_in_the_step(setting, stage):
+    spec = resolve(*setting.split("/"), "paper").stage(stage)
+    step = made_up_step(spec, "paper", sizes_of(configuration("paper")), batch=1, device="meta")
+    frozen = {m.config.model_type: m for m in step.frozen if hasattr(m, "config")}
+    assert set(frozen) == {"clip_vision_model", "dinov2"}
+    width, tokens = 1024, 16**2 + 1
+    outside = 3 * 14**2 * width + width + tokens * width + 4 * width  # patches, class token, positions, two norms
+    assert sum(p.numel() for p in frozen["clip_vision_model"].parameters()) == outside + 24 * (12 * width**2 + 13 * width)
+
+
 @pytest.mark.parametrize("name, guidance", [("lr", 3.0), ("hr", 1.0), ("hr", 3.0)])
 def test_sampling_is_counted_as_it_is_done(name, guidance):
     params = resolve("mar3d", "full", "smoke").params

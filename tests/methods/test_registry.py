@@ -93,6 +93,31 @@ def test_variants_share_a_stage_exactly_when_they_agree_on_what_it_reads(tmp_pat
     assert keys(folder, "full", "smoke")["first"] != full["first"]
 
 
+def conditional(**stage) -> dict:
+    second = {"reads": ["b", "d"], "needs_if": {"first": "d.on"}, **stage}
+    other_d = {"params": {"d": {"on": True}}}
+    stages, params = {**BASE["stages"], "second": second}, {**BASE["params"], "d": {"on": False}}
+    return {**BASE, "stages": stages, "params": params, "variants": {**BASE["variants"], "other_d": other_d}}
+
+
+def test_a_stage_needs_another_only_where_the_param_that_it_names_is_true(tmp_path):
+    folder = write(tmp_path, conditional())
+    assert resolve("alpha", "full", "cpu", folder).stage("second").needs == ()
+    assert resolve("alpha", "other_d", "cpu", folder).stage("second").needs == ("first",)
+    # A change upstream changes the one that begins there, and only that.
+    (tmp_path / "changed").mkdir()
+    changed = write(tmp_path / "changed", {**conditional(), "scales": {"cpu": {"a": {"x": 9}}}})
+    for variant, same in (("full", True), ("other_d", False)):
+        assert (keys(changed, variant)["second"] == keys(folder, variant)["second"]) is same
+
+
+@pytest.mark.parametrize("stage", [{"reads": ["b"]}, {"reads": ["b", "d.off"]}, {"needs_if": {"first": "d.off"}}])
+def test_a_condition_on_what_a_stage_does_not_read_is_refused(tmp_path, stage):
+    with pytest.raises(UserError, match=r"methods/alpha/config.yaml: stage second .*d\.o"):
+        load_methods(write(tmp_path, conditional(**stage)))
+        resolve("alpha", "full", "cpu", tmp_path)
+
+
 def test_a_borrowed_stage_is_the_owners_own(tmp_path):
     folder = write(tmp_path, BASE, BORROWER)
     borrowed = resolve("beta", "full", "smoke", folder).stage("first")

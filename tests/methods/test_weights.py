@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from methods.mar3d.method import LatentGenerator
-from methods.training.weights import frozen, load_weights, save_weights
+from methods.training.weights import frozen, load_weights, save_weights, warm_start
 
 CPU = torch.device("cpu")
 
@@ -17,6 +17,27 @@ def test_what_is_saved_is_built_again_and_frozen(tmp_path):
     x = torch.ones(5, 3)
     assert torch.equal(again(x), module.eval()(x))
     assert not again.training and not any(p.requires_grad for p in again.parameters())
+
+
+class Tokens(nn.Module):
+    """A few places with a vector each, and perhaps an embedding of a further condition."""
+
+    def __init__(self, places: int, further: bool) -> None:
+        super().__init__()
+        self.places, self.mix = nn.Parameter(torch.randn(1, places, 3)), nn.Linear(3, 3)
+        if further:
+            self.further = nn.Linear(2, 3)
+
+
+def test_a_warm_start_takes_what_both_have_as_far_as_both_reach(tmp_path):
+    start, module = Tokens(2, further=False), Tokens(4, further=True)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    save_weights(tmp_path, start.state_dict(), {})
+    warm_start(module, tmp_path)
+    assert torch.equal(module.mix.weight, start.mix.weight) and torch.equal(module.mix.bias, start.mix.bias)
+    assert torch.equal(module.places[:, :2], start.places) and torch.equal(module.places[:, 2:], before["places"][:, 2:])
+    assert torch.equal(module.further.weight, before["further.weight"])
+    assert all(p.requires_grad for p in module.parameters())
 
 
 def test_equal_weights_are_equal_bytes(tmp_path):
