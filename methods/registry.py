@@ -243,7 +243,7 @@ def _read_stages(config: Mapping[str, Any], name: str) -> dict[str, StageDeclara
             if need not in declared:
                 raise UserError(f"{name}: stage {stage.name} needs what is not there: {known('stage', need, declared)}")
             if condition and not {condition, condition.partition(".")[0]} & set(stage.reads):
-                raise UserError(f"{name}: stage {stage.name} needs {need!r} if {condition}, which it does not read; add it")
+                raise UserError(f"{name}: stage {stage.name} needs {need!r} if {condition}, but does not read that")
     ordered: dict[str, StageDeclaration] = {}
     while len(ordered) < len(declared):
         waiting = [stage for key, stage in declared.items() if key not in ordered]
