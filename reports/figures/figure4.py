@@ -81,7 +81,7 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
     names |= {viou: f"volume IoU ↑, {max(protocol.viou)}³ cells, mean of n = {viou_n} objects"}
     place = {"left": 0.065, "right": 0.995, "bottom": below + 0.165, "top": 0.82, "wspace": 0.18}
     axes = made.subplots(1, 2, gridspec_kw=place)
-    ticks = dict(sorted(zip(table["tokens"], table["count"], strict=True)))
+    ticks = tick_labels(table)
     for panel, metric in zip(axes, (cd, viou), strict=True):
         for shift, (kind, mark) in enumerate(zip(KINDS, MARKS, strict=True)):
             mine = table[(table["kind"] == kind) & (table["metric"] == metric)].sort_values("tokens")
@@ -97,12 +97,18 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
         panel.margins(x=0.07)
         panel.xaxis.set_major_locator(FixedLocator(list(ticks)))
         panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xticklabels([f"{tokens}\n{COUNTS[count]}" for tokens, count in ticks.items()])
+        panel.set_xticklabels([f"{tokens}\n{label}" for tokens, label in ticks.items()])
         panel.set_xlabel("latent tokens (logarithmic)")
         panel.set_title(names[metric], loc="left")
     axes[0].set_ylim(bottom=0)
     handles, labels = axes[0].get_legend_handles_labels()
     made.legend(handles, labels, loc="upper left", ncols=len(KINDS))  # above the panels: inside it would hide intervals
+
+
+def tick_labels(table: pd.DataFrame) -> dict[int, str]:
+    """Each number of tokens with its names, in order: counts that come to the same number at a scale share a place."""
+    numbers = table.drop_duplicates("count").set_index("count")["tokens"]
+    return {n: " = ".join(COUNTS[c] for c in COUNTS if numbers.get(c) == n) for n in sorted(set(numbers))}
 
 
 def caption(table: pd.DataFrame, protocol: Protocol, dataset: str, scale: str) -> str:

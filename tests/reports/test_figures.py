@@ -174,6 +174,13 @@ def test_figure4_shows_the_means_of_the_rows_at_the_tokens_of_the_scale():
         assert line.n_objects == (5 if line.metric == "viou_128" else 6)
 
 
+def test_counts_of_figure4_that_come_to_the_same_number_share_a_tick():
+    tokens = {"quarter_lr": 4, "lr": 16, "half_hr": 16, "hr": 32, "twice_hr": 64}
+    table = figure4.points(study_rows(), V1, tokens)
+    assert figure4.tick_labels(table) == {4: "LR/4", 16: "LR = HR/2", 32: "HR", 64: "2×HR"}
+    assert figure4.tick_labels(table[table["count"] != "lr"])[16] == "HR/2"
+
+
 def test_figure4_draws_what_is_there_and_says_what_is_not():
     table = figure4.points(study_rows(kinds=("single",)), V1, figure4.counts_at("smoke"))
     with style.figure(style.TEXT, figure4.HEIGHT) as made:
