@@ -10,11 +10,13 @@
     python -m methods step --method mar3d/full --stage mar_lr --scale paper --batch 8 --gpu h100
     python -m methods preview --prepared runs/procedural/cpu/prepared-… --out sheet.png \\
         --generated runs/procedural/cpu/generated/mar3d/full/seed0
+    python -m methods guidance --method mar3d/full dit/cascade --scale cpu --dataset procedural \\
+        --prepared runs/procedural/cpu/prepared-… --runs runs
     python -m methods weights --scale paper
 
 `fit --processes 2`, or torchrun --nproc-per-node 2 -m methods fit …, trains on two devices: docs/training.md.
 `fit` and `generate` resume where they were killed. `list` and `show` read YAML only. `plan` foresees what a run takes,
-`step` measures one.
+`step` measures one. `guidance` compares guidance scales on the validation split.
 `weights` finds or fetches the pretrained models of a scale.
 """
 
@@ -28,6 +30,7 @@ from pathlib import Path
 
 from core.errors import UserError, run_cli
 from core.files import write_json
+from methods import guidance
 from methods.budget import command as budget_command
 from methods.registry import SCALES, generated_folder, load_methods, resolve
 from methods.training import processes
@@ -40,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m methods", description=__doc__, formatter_class=raw)
     commands = main.add_subparsers(
-        dest="command", required=True, metavar="list|show|plan|step|fit|generate|preview|weights"
+        dest="command", required=True, metavar="list|show|plan|step|fit|generate|guidance|preview|weights"
     )
     commands.add_parser("list", help="what methods there are")
     show = commands.add_parser("show", help="the resolved params and stage keys of a method")
@@ -48,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--variant", help="the first one if not given")
     show.add_argument("--scale", default="cpu", help=", ".join(SCALES))
     budget_command.add_commands(commands)
+    guidance.add_command(commands)
     preview = commands.add_parser("preview", help="a contact sheet: condition image, generated meshes, ground truth")
     preview.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
     preview.add_argument("--generated", type=Path, required=True, nargs="+", help="folders that hold generate.jsonl")
@@ -158,6 +162,9 @@ def main() -> None:
     if args.command in budget_command.COMMANDS:
         set_threads(None)
         return budget_command.COMMANDS[args.command](args)
+    if args.command == guidance.KEY:
+        set_threads(None)
+        return guidance.run(args)
     if args.command == "weights":
         return find_weights(args.scale, args.to, args.out)
     if args.command == "preview":

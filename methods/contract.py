@@ -79,6 +79,8 @@ class Generator(Protocol):
 
     It may also have `flops(images, *, rngs) -> Mapping[str, float]`, the floating-point operations of one object by
     phase (as in `Mesh.seconds`), counted by generating from these images; they stand in the generation's manifest.
+    And `viou(samples, *, rngs) -> list[float | None]`, the volume IoU of the field generated from the image of each
+    `data.store.Sample` with its true shape: what `python -m methods guidance` compares, on the validation split alone.
     """
 
     def generate(

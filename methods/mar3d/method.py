@@ -168,15 +168,29 @@ def reconstruction_viou(
     for i in range(len(split)):
         view = split.sample(i, split.upright_views[0])
         points, normals = (torch.from_numpy(a)[None].to(device) for a in view.surface())
-        queries, labels, volume = view.occupancy()
         with autocast(device, precision):
-            keys = vae.decode(vae.encode(points, normals, bank).mean)
-            logits = vae.occupancy(keys, torch.from_numpy(queries[None, :volume]).to(device))[0]
-        inside, truth = logits.cpu().numpy() > 0, labels[:volume]
-        if truth.any():
-            scores.append((inside & truth).sum() / (inside | truth).sum())
+            latents = vae.encode(points, normals, bank).mean
+        score = field_viou(vae, latents, view, precision)
+        if score is not None:
+            scores.append(score)
     spread = float(np.std(scores, ddof=1) / len(scores) ** 0.5) if len(scores) > 1 else float("nan")
     return {"mean": float(np.mean(scores)), "standard_error": spread, "n": len(scores)}
+
+
+@torch.no_grad()
+def field_viou(vae: PyramidVAE, latents: Tensor, sample: Sample, precision: str) -> float | None:
+    """Volume IoU of the field of latents (1, tokens, channels), in the VAE's own units, with a view's true shape.
+
+    On the stored volume queries, without alignment; None where no query lies inside of the truth.
+    """
+    queries, labels, volume = sample.occupancy()
+    truth = labels[:volume]
+    if not truth.any():
+        return None
+    with autocast(latents.device, precision):
+        logits = vae.occupancy(vae.decode(latents), torch.from_numpy(queries[None, :volume]).to(latents.device))[0]
+    inside = logits.cpu().numpy() > 0
+    return float((inside & truth).sum() / (inside | truth).sum())
 
 
 def fit_mar(
@@ -274,6 +288,13 @@ class LatentGenerator(ABC):
         start = time.monotonic()
         bank, latents = self._sample(images, rngs)
         return self._decode(bank, latents, {"sample": (time.monotonic() - start) / len(images)})
+
+    @torch.no_grad()
+    def viou(self, samples: Sequence[Sample], *, rngs: Sequence[np.random.Generator]) -> list[float | None]:
+        """Volume IoU of what is generated from each view's image with the true shape; see `field_viou`."""
+        bank, latents = self._sample(np.stack([sample.image() for sample in samples]), rngs)
+        restored, precision = self.scaling.restore(bank, latents), self.params["sampling"]["precision"]
+        return [field_viou(self.vae, row[None], s, precision) for row, s in zip(restored, samples, strict=True)]
 
     @torch.no_grad()
     def flops(self, images: np.ndarray, *, rngs: Sequence[np.random.Generator]) -> dict[str, float]:
