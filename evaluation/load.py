@@ -69,6 +69,7 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> Triangles:
     vertices, faces = _weld(vertices, faces)
     a, b, c = faces.T
     faces = faces[(a != b) & (b != c) & (c != a)]
+    vertices, faces = _used(vertices, faces)  # one that only a dropped face had would still stretch the box
     corners = vertices[faces]
     with np.errstate(over="ignore", invalid="ignore"):
         areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
@@ -78,6 +79,12 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> Triangles:
     if np.count_nonzero(areas > 0) < LEAST_FACES:
         raise MeshError(f"fewer than {LEAST_FACES} faces have an area")
     return Triangles(vertices, faces, _watertight(faces), _components(faces, len(vertices)))
+
+
+def _used(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The vertices that a face has, in their order, and the faces numbered anew."""
+    index, faces_of_index = np.unique(faces, return_inverse=True)
+    return vertices[index], faces_of_index.reshape(-1, 3)
 
 
 def _weld(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

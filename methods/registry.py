@@ -76,6 +76,7 @@ class MethodSpec:
     entry: str
     reads_ground_truth: bool
     stochastic: bool
+    seeded_training: bool
     references: tuple[str, ...]
     links: Mapping[str, str]
     stages: Mapping[str, StageDeclaration]
@@ -90,6 +91,11 @@ class MethodSpec:
     def code(self) -> str:
         """The folder under `methods/` that holds the class of `entry`: its own, or `external`."""
         return EXTERNAL if self.kind == EXTERNAL else self.name
+
+    @property
+    def differs_by_seed(self) -> bool:
+        """Whether another seed gives other meshes, by its weights or by what is drawn at generation."""
+        return self.stochastic or self.seeded_training
 
     @property
     def first_variant(self) -> str:
@@ -193,6 +199,7 @@ def _read_method(path: Path) -> MethodSpec:
         entry=config["entry"],
         reads_ground_truth=config.get("reads_ground_truth", False),
         stochastic=config.get("stochastic", True),
+        seeded_training=config.get("seeded_training", config.get("stochastic", True)),
         references=tuple(config.get("references", ())),
         links=config.get("links", {}),
         stages=stages,

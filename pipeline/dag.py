@@ -263,7 +263,7 @@ class Dag:
         """The rows that an artefact needs, of every seed; what has no randomness is run with the first seed only."""
         protocol_name, paths = self.config["evaluation"]["protocol"], []
         for method, variant in (run.split("/") for run in self.runs_of(name)):
-            seeds = self.config["seeds"] if registry.get_method(method).stochastic else self.config["seeds"][:1]
+            seeds = self.config["seeds"] if registry.get_method(method).differs_by_seed else self.config["seeds"][:1]
             paths += [f"{self.root}/rows/{protocol_name}/{method}/{variant}/seed{seed}.parquet" for seed in seeds]
         return paths + [str(ROOT / path) for path in self.config[name].get("rows", ())]
 

@@ -60,10 +60,11 @@ def table(
         line["published"] = published_effect(stated, claim["metric"], protocol, printed)
         line["status"] = _status(parts)
         if line["status"].startswith("ok"):
-            family[name] = Evidence(effects(stated, parts, claim["metric"], protocol), stated.sign)
+            found = effects(stated, parts, claim["metric"], protocol)
+            family[name] = Evidence(found, stated.sign)
             mine = pd.concat(list(parts.values())).sort_values(list(rows.IDENTITY))
             line |= {**comparison.counts(mine), "rows_hash": comparison.hash_of(mine, protocol)}
-            line["n_seeds"] = min(part["seed"].nunique() for part in parts.values())
+            line["n_seeds"] = min(found.shape[1], *(part["seed"].nunique() for part in parts.values()))
         else:
             line |= dict.fromkeys(COUNTS, 0) | {"rows_hash": ""}
         lines[name] = line

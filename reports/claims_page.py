@@ -62,10 +62,10 @@ def _reading(frame: pd.DataFrame, printed: Mapping[str, Any], level: float) -> l
         " which is not evidence of no effect. The interval is of one claim alone: it may leave out 0 all the same.",
         "All of it holds for this dataset, this scale and this protocol, and says nothing of other sizes.",
     ]
-    if len(judged) and int(judged["n_seeds"].max()) == 1:
+    if len(judged) and int(judged["n_seeds"].min()) == 1:
         notes.append(
-            "One seed: the test is over objects, so that a verdict is of the models that were trained, not of what"
-            " another training would give."
+            "Where there is one seed, the test is over objects, so that a verdict is of the models that were trained,"
+            " not of what another training would give."
         )
     notes.append(
         f"Paper's effect: the same difference in arXiv {printed['source']['arxiv']}, Table 2, on Google Scanned"

@@ -89,18 +89,25 @@ def values(mine: pd.DataFrame, metric: str, protocol: Protocol) -> tuple[list[st
 def paired(parts: Mapping[str, pd.DataFrame], metric: str, protocol: Protocol) -> dict[str, np.ndarray]:
     """The values of several settings (name -> its rows) over the same objects and seeds, (n_objects, n_seeds) each.
 
-    Where they differ in seeds, since one has no randomness, all are averaged over theirs. Raises UserError if the
-    settings were scored on different objects.
+    The seeds are those that all have; a setting with one seed, such as a control without randomness, stands beside
+    every seed of the others. Raises UserError if the settings have no seed in common, or were scored on different
+    objects or views.
     """
-    tables: dict[str, np.ndarray] = {}
-    first: tuple[str, list[str]] | None = None
+    seen = {name: set(zip(mine["object"], mine["view"], strict=True)) for name, mine in parts.items()}
+    first = next(iter(parts))
+    for name in parts:
+        if seen[name] != seen[first]:
+            raise UserError(f"{name} and {first} were scored on different objects or views; score both again")
+    seeds = {name: {int(seed) for seed in mine["seed"].unique()} for name, mine in parts.items()}
+    several = [own for own in seeds.values() if len(own) > 1]
+    common = sorted(set.intersection(*several)) if several else [0]
+    if not common:
+        raise UserError(f"{', '.join(parts)} have no seed in common; run them with the same seeds")
+    tables = {}
     for name, mine in parts.items():
-        objects, tables[name] = values(mine, metric, protocol)
-        if first is not None and objects != first[1]:
-            raise UserError(f"{name} and {first[0]} were scored on different objects; score both again")
-        first = first or (name, objects)
-    if len({tuple(sorted(mine["seed"].unique())) for mine in parts.values()}) > 1:
-        return {name: table.mean(1, keepdims=True) for name, table in tables.items()}
+        chosen = mine if len(seeds[name]) == 1 else mine[mine["seed"].isin(common)]
+        table = values(chosen, metric, protocol)[1]
+        tables[name] = np.broadcast_to(table, (len(table), len(common)))
     return tables
 
 

@@ -17,9 +17,14 @@ def number(value: Any, sign: bool = False) -> str:
 
 
 def interval(row: Mapping[str, Any], name: str, sign: bool = False) -> str:
-    """`0.7509 [0.7040, 0.7977]` from the columns `name`, `name_low` and `name_high`; nothing for NaN."""
+    """`0.7509 [0.7040, 0.7977]` from the columns `name`, `name_low` and `name_high`; nothing for NaN.
+
+    One object has no interval, and the cell says so.
+    """
     if pd.isna(row[name]):
         return ""
+    if pd.isna(row[f"{name}_low"]):
+        return f"{number(row[name], sign)} (no interval)"
     low, high = number(row[f"{name}_low"], sign), number(row[f"{name}_high"], sign)
     return f"{number(row[name], sign)} [{low}, {high}]"
 

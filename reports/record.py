@@ -16,7 +16,9 @@ import pandas as pd
 
 from core.errors import UserError
 from core.files import atomic_path, read_json, write_json
-from reports import rows
+from evaluation.protocol import Protocol
+from evaluation.protocol import load as load_protocol
+from reports import comparison, rows
 
 CONTEXT = ("dataset", "scale", "protocol")
 SHARED = ("git", "source", "python", "packages")
@@ -62,10 +64,24 @@ def record(reports: Path, runs: Path, out: Path) -> list[str]:
             shutil.copyfile(path, temporary)
     folders = [place / "rows" / here["protocol"] / name for name in names]
     found = [path for folder in folders for path in sorted(folder.glob("seed*.parquet"))]
+    all_rows = rows.read(found)
+    check_rows(all_rows, shown, load_protocol(str(here["protocol"])))
     with atomic_path(out / "rows.csv") as temporary:
-        rows.read(found).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        all_rows.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
     write_json(out / "manifest.json", manifest(place, names))
     return [*(path.name for path in files), "rows.csv", "manifest.json"]
+
+
+def check_rows(all_rows: pd.DataFrame, shown: pd.DataFrame, protocol: Protocol) -> None:
+    """Raise UserError for a setting whose rows are not those that a table was made of: more seeds, or newer ones."""
+    for (method, variant), lines in shown.dropna(subset=["rows_hash"]).groupby(["method", "variant"]):
+        mine = all_rows[(all_rows["method"] == method) & (all_rows["variant"] == variant)]
+        if set(lines["rows_hash"]) - {comparison.hash_of(mine, protocol)}:
+            seeds = ", ".join(map(str, sorted(mine["seed"].unique())))
+            raise UserError(
+                f"the tables were not made of the rows of {method}/{variant} that are there now (seeds {seeds}): make"
+                " the tables again, with these seeds, then record"
+            )
 
 
 def manifest(place: Path, names: list[str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from reports.settings import planned, split
 
 FILE = Path(__file__).with_name("schedules.yaml")
 COLUMNS = (
-    "sweep", "value", "setting", "method", "variant", "as_base",
+    "sweep", "value", "setting", "method", "variant", "as_base", "steps_lr", "steps_hr",
     *(f"{metric}{suffix}" for metric in METRICS for suffix in (*INTERVAL, *DIFFERENCE)),
     *COUNTS, *CONTEXT, "status", "rows_hash",
 )  # fmt: skip
@@ -38,6 +38,8 @@ def table(
     all_rows: pd.DataFrame, spec: Mapping[str, Any], configured: Sequence[str], protocol: Protocol
 ) -> pd.DataFrame:
     """One line for each value of each sweep, columns `COLUMNS`; `as_base` is 1 where the parameters are the base's.
+
+    steps_lr, steps_hr: the autoregressive steps that are made, one a token at most.
 
     all_rows: of `reports.rows.read`. configured: the settings that this run has; one that `spec` does not know is a
     UserError, one of `spec` without rows stands as `not run`.
@@ -55,6 +57,7 @@ def table(
         line |= {"as_base": int(same_params(entry["setting"], spec["base"], context["scale"])), **context}
         line |= {**comparison.counts(mine), "status": comparison.status(mine, absent="not run")}
         line["rows_hash"] = comparison.hash_of(mine, protocol)
+        line |= dict(zip(("steps_lr", "steps_hr"), steps_made(entry["setting"], context["scale"]), strict=True))
         lines.append(line | comparison.measurements(all_rows, setting, base, protocol))
     return comparison.frame_of(lines, COLUMNS)
 
@@ -62,13 +65,14 @@ def table(
 def page(frame: pd.DataFrame, protocol: Protocol) -> str:
     """The table as Markdown."""
     titles = comparison.metric_titles(protocol)
-    header = ["sweep", "value", "setting"]
+    header = ["sweep", "value", "setting", "LR + HR steps"]
     for metric in METRICS:
         header += [titles[metric], "− base"]
     lines, before = [], ""
     for _, row in frame.iterrows():
         setting = f"{row['method']}/{row['variant']}" + (" (the base's parameters)" if row["as_base"] else "")
-        cells = [row["sweep"] if row["sweep"] != before else "", str(row["value"]), setting]
+        steps = f"{row['steps_lr']} + {row['steps_hr']}"
+        cells = [row["sweep"] if row["sweep"] != before else "", str(row["value"]), setting, steps]
         for metric in METRICS:
             cells += [markdown.interval(row, metric), markdown.interval(row, f"{metric}_difference", sign=True)]
         lines.append([*cells, *(str(row[name]) for name in ("n_objects", "n_seeds")), markdown.escaped(row["status"])])
@@ -77,9 +81,16 @@ def page(frame: pd.DataFrame, protocol: Protocol) -> str:
         f"Schedules: {markdown.of(frame.iloc[0])}. Mean over objects with its 95 % bootstrap interval; failed objects"
         " count with the worst values. All settings use the same weights.\n"
         "− base: paired difference to `full` with its interval. Where a setting has the base's parameters at this"
-        " scale, only its random draws are others.\n\n"
+        " scale, only its random draws are others. Steps: those made, one a token at most, whatever was asked for.\n\n"
     )
     return caption + markdown.grid([*header, "objects", "seeds", "status"], lines)
+
+
+def steps_made(name: str, scale: str) -> tuple[int, int]:
+    """Autoregressive steps of MAR-LR and MAR-HR: as asked for, but each reveals a token, so no more than there are."""
+    params = registry.resolve(*split(name), scale).params
+    made = (min(params["sampling"][bank]["steps"], params["latent"]["tokens"][bank]) for bank in ("lr", "hr"))
+    return tuple(made)
 
 
 def same_params(name: str, base: str, scale: str) -> bool:

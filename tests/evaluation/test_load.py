@@ -104,3 +104,12 @@ def test_a_face_on_a_line_does_not_open_a_closed_mesh():
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0]])
     faces = np.array([[0, 4, 3], [4, 1, 3], [0, 1, 4], [0, 2, 1], [0, 3, 2], [1, 2, 3]])
     assert load.clean(vertices, faces).watertight
+
+
+def test_what_only_a_dropped_face_had_does_not_stretch_the_box():
+    box = trimesh.creation.box()
+    vertices, faces = np.vstack([[10.0, 0, 0], box.vertices]), np.vstack([[0, 0, 0], box.faces + 1, [1, 1, 2]])
+    mesh = load.clean(vertices, faces)
+    assert np.abs(mesh.vertices).max() == 0.5 and len(mesh.vertices) == 8
+    assert np.array_equal(mesh.vertices[mesh.faces], load.clean(box.vertices, box.faces).vertices[box.faces])
+    assert mesh.watertight

@@ -7,10 +7,16 @@ import pandas as pd
 import pytest
 
 from core.errors import UserError
+from evaluation.protocol import load
+from reports import comparison
 from reports.record import record
 from tests.reports.conftest import make_rows
 
 VALUES = [0.5, 0.6, 0.7]
+
+
+def name_of(line):
+    return {key: line[key] for key in ("method", "variant")}
 
 
 @pytest.fixture
@@ -39,7 +45,8 @@ def run(tmp_path):
     table.parent.mkdir()
     context = {"dataset": "procedural", "scale": "smoke", "protocol": "v1"}
     names = [{"method": "mar3d", "variant": variant, **context} for variant in ("full", "no_mar_hr")]
-    pd.DataFrame(names).to_csv(table, index=False)
+    hashes = [comparison.hash_of(make_rows(**name_of(name), fscore=VALUES), load("v1")) for name in names]
+    pd.DataFrame([{**n, "rows_hash": h} for n, h in zip(names, hashes, strict=True)]).to_csv(table, index=False)
     return tmp_path
 
 
@@ -56,7 +63,18 @@ def test_table_and_rows_are_kept(run):
     names = record(run / "reports", run / "runs", run / "kept")
     assert names == ["table2.csv", "rows.csv", "manifest.json"]
     assert (run / "kept" / "table2.csv").read_bytes() == (run / "reports" / "table2.csv").read_bytes()
-    assert len(pd.read_csv(run / "kept" / "rows.csv")) == 2 * len(VALUES)
+    kept = pd.read_csv(run / "kept" / "rows.csv", keep_default_na=False, na_values=[""])
+    assert len(kept) == 2 * len(VALUES)
+    for line in pd.read_csv(run / "reports" / "table2.csv").to_dict("records"):  # the table can be checked against them
+        mine = kept[(kept["method"] == line["method"]) & (kept["variant"] == line["variant"])]
+        assert comparison.hash_of(mine, load("v1")) == line["rows_hash"]
+
+
+def test_rows_of_a_seed_that_the_table_does_not_have_are_refused(run):
+    place = run / "runs" / "procedural" / "smoke" / "rows" / "v1" / "mar3d" / "full"
+    make_rows("mar3d", "full", fscore=VALUES, seed=1).to_parquet(place / "seed1.parquet")
+    with pytest.raises(UserError, match=r"rows of mar3d/full that are there now \(seeds 0, 1\)"):
+        record(run / "reports", run / "runs", run / "kept")
 
 
 def test_no_table_is_one_sentence(tmp_path):
@@ -80,6 +98,6 @@ def test_all_that_the_list_names_is_kept_and_what_changed_since_is_refused(run):
 def test_a_setting_that_was_not_run_is_left_out(run):
     table = run / "reports" / "table2.csv"
     with table.open("a") as file:
-        file.write("dit,cascade,procedural,smoke,v1\n")
+        file.write("dit,cascade,procedural,smoke,v1,\n")
     record(run / "reports", run / "runs", run / "kept")
     assert set(pd.read_csv(run / "kept" / "rows.csv")["method"]) == {"mar3d"}

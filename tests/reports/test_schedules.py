@@ -77,3 +77,12 @@ def test_the_page_says_what_it_is_of_and_equal_rows_give_equal_bytes(build):
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert len(lines) == 2 + sum(len(sweep["settings"]) for sweep in SPEC["sweeps"])
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "paper"])
+def test_no_more_steps_are_shown_than_there_are_tokens(build, scale):
+    tokens = registry.resolve("mar3d", "full", scale).params["latent"]["tokens"]
+    assert schedules.steps_made("mar3d/steps_64", scale) == (min(64, tokens["lr"]), min(64, tokens["hr"]))
+    assert schedules.steps_made("mar3d/steps_1", scale) == (1, 1)
+    frame = build(make_rows("mar3d", fscore=VALUES).assign(scale=scale))
+    assert f"| {min(64, tokens['lr'])} + {min(64, tokens['hr'])} |" in schedules.page(frame, V1)

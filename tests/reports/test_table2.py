@@ -69,6 +69,30 @@ def test_a_setting_without_rows_is_missing_not_absent(build):
     assert frame.loc["no_mar_hr", "status"].startswith("missing")
 
 
+def test_the_interval_of_a_difference_to_a_control_with_one_seed_holds_the_seeds(build):
+    seeds = [make_rows("mar3d", fscore=np.full(8, 0.5 + shift), seed=s) for s, shift in enumerate((-0.1, 0.1))]
+    line = build([*seeds, make_rows("ground_truth", fscore=np.ones(8))], [FULL, FLOOR]).iloc[1]
+    assert line["fscore_difference"] == pytest.approx(0.5)
+    # No object differs from another: all of the interval is of the seeds, as of the mean of `full`.
+    assert [line["fscore_difference_low"], line["fscore_difference_high"]] == pytest.approx([0.4, 0.6])
+
+
+def test_of_other_seeds_only_the_common_ones_are_paired(build):
+    full = [make_rows("mar3d", fscore=VALUES + shift, seed=s) for s, shift in ((0, 0.0), (1, 0.1))]
+    less = [make_rows("mar3d", "no_mar_hr", fscore=VALUES + shift, seed=s) for s, shift in ((1, 0.3), (2, 0.9))]
+    line = build([*full, *less], [FULL, LESS]).iloc[1]
+    assert line["fscore_difference"] == pytest.approx(0.2)
+    apart = [make_rows("mar3d", "no_mar_hr", fscore=VALUES, seed=s) for s in (2, 3)]
+    with pytest.raises(UserError, match="no seed in common"):
+        build([*full, *apart], [FULL, LESS])
+
+
+def test_other_views_are_not_compared(build):
+    turned = make_rows("mar3d", "no_mar_hr", fscore=VALUES).assign(view=1)
+    with pytest.raises(UserError, match="different objects or views"):
+        build([make_rows("mar3d", fscore=VALUES), turned], [FULL, LESS])
+
+
 def test_a_control_with_one_seed_is_paired_with_the_mean_over_seeds(build):
     seeds = [make_rows("mar3d", fscore=VALUES + shift, seed=s) for s, shift in enumerate((-0.1, 0.1))]
     frame = build([*seeds, make_rows("ground_truth", fscore=np.ones(8))], [FULL, FLOOR])
