@@ -52,7 +52,7 @@ class LatentDiT:
         )
         model = seeded(lambda: build_dit(params, stage, examples.image_size), "dit", stage, seed).to(device)
         if "dit_lr" in upstream:  # mar_hr.warm_start
-            warm_start(model, upstream["dit_lr"])
+            warm_start(model, upstream["dit_lr"], also={"embed_low": "embed_latent", "position_low": "position"})
         drawn = examples.condition_on(model.image_encoder)
         behind = frozen_identity(model.image_encoder, out / "resume")
         diffusion = Diffusion(TIMES, device=device, prediction=model.prediction)
@@ -69,6 +69,7 @@ class LatentDiT:
             examples.draw,
             loss,
             name=stage,
+            stream=MAR[stage],  # the same objects, views and latents in the same order
             seed=seed,
             out=out,
             optimiser=params["optimiser"],
@@ -119,7 +120,7 @@ class DiTGenerator(LatentGenerator):
 
     def __init__(self, params: Mapping[str, Any], stages: Mapping[str, Path], device: torch.device) -> None:
         super().__init__(params, stages["vae"], device)
-        self.models = {name: load_dit(stages[name], device) for name in MAR if name in stages}
+        self.models = {name: self.held(load_dit(stages[name], device)) for name in MAR if name in stages}
 
     def sample(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
         """See `LatentGenerator.sample`."""

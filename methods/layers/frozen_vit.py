@@ -46,9 +46,14 @@ class Shape:
 
 def normalised(images: Tensor, kind: str, size: int) -> Tensor:
     """What a model of this kind reads, (b, 3, size, size) float32, of images (b, h, w, 4) uint8."""
-    pixels = resized(on_white(images), size)
-    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (MEAN[kind], STD[kind]))
-    return ((pixels + 1) / 2 - mean) / std
+    mean, std = _statistics(kind, images.device)
+    return ((resized(on_white(images), size) + 1) / 2 - mean) / std
+
+
+@functools.cache  # made anew, each would be a copy that the device waits for
+def _statistics(kind: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN[kind], STD[kind]))
+    return mean, std
 
 
 class FrozenViT:

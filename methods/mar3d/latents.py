@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,36 +24,46 @@ FILE = "latents.safetensors"
 
 @torch.no_grad()
 def encode_views(
-    vae: PyramidVAE, pool: Surfaced, views: list[int], precision: str, batch: int = 64, objects: int | None = None
+    vae: PyramidVAE, pool: Surfaced, objects: Tensor, views: Tensor, precision: str, batch: int = 64
 ) -> dict[str, Tensor]:
-    """Posteriors of the given views by bank: (objects, views, tokens, 2 * channels) float16.
+    """Posteriors of views (n,) of objects (n,) by bank: (n, tokens, 2 * channels) float16, on the CPU.
 
-    objects: the first ones, or all. The last axis holds the mean, then the log variance.
+    The last axis holds the mean, then the log variance.
     """
-    objects = min(len(pool), objects or len(pool))
-    total = objects * len(views)
-    flat, chosen = torch.arange(total), torch.tensor(views)
-    parts: dict[str, list[Tensor]] = {bank: [] for bank in BANKS}
-    progress = Progress("encode", total)
-    for index in flat.split(batch):
-        points, normals = pool.surface(index // len(views), chosen[index % len(views)])
+    found: dict[str, Tensor] = {}
+    progress = Progress("encode", len(objects))
+    for rows in torch.arange(len(objects)).split(batch):
+        points, normals = pool.surface(objects[rows], views[rows])
         with autocast(pool.device, precision):
             for bank in BANKS:
                 posterior = vae.encode(points, normals, bank)
-                parts[bank].append(torch.cat([posterior.mean, posterior.log_variance], -1).half().cpu())
-        progress.update(int(index[-1]) + 1)
-    return {bank: torch.cat(p).unflatten(0, (objects, len(views))) for bank, p in parts.items()}
+                part = torch.cat([posterior.mean, posterior.log_variance], -1).half().cpu()
+                if bank not in found:
+                    found[bank] = torch.empty((len(objects), *part.shape[1:]), dtype=part.dtype)
+                found[bank][rows] = part
+        progress.update(int(rows[-1]) + 1)
+    return found
 
 
-def statistics(posteriors: Tensor) -> dict[str, Tensor]:
+def cache_bytes(latent: Mapping[str, Any], posteriors: int) -> int:
+    """What that many posteriors take, of all banks, as `encode_views` returns them."""
+    return posteriors * sum(latent["tokens"][bank] for bank in BANKS) * 2 * latent["channels"] * 2
+
+
+def statistics(posteriors: Tensor, weights: Tensor | None = None, rows: int = 4096) -> dict[str, Tensor]:
     """Per-channel mean and standard deviation (channels,) of samples of the posteriors, and the share of noise.
 
-    `noise` is the posterior's standard deviation over the aggregate one: near 1 for a dead channel.
+    posteriors: (n, tokens, 2 * channels). weights: (n,), how often each is drawn; all alike if None. rows: taken at
+    once. `noise` is the posterior's standard deviation over the aggregate one: near 1 for a dead channel.
     """
-    mean, log_variance = posteriors.float().flatten(0, -2).chunk(2, -1)
-    variance = log_variance.exp().mean(0)
-    std = (mean.var(0, correction=0) + variance).sqrt()
-    return {"mean": mean.mean(0), "std": std, "noise": variance.sqrt() / std}
+    weights = torch.ones(len(posteriors)) if weights is None else weights
+    sums = torch.zeros(3, posteriors.shape[-1] // 2, dtype=torch.float64)  # of the mean, of its square, of the variance
+    for part, share in zip(posteriors.split(rows), (weights.double() / weights.sum()).split(rows), strict=True):
+        mean, log_variance = part.double().chunk(2, -1)
+        sums += torch.stack([torch.einsum("n,ntc->c", share, x) for x in (mean, mean.square(), log_variance.exp())])
+    mean, square, variance = sums / posteriors.shape[1]
+    std = (square - mean.square() + variance).sqrt()
+    return {"mean": mean.float(), "std": std.float(), "noise": (variance.sqrt() / std).float()}
 
 
 class LatentPool:
@@ -67,6 +78,7 @@ class LatentPool:
         """
         self.vae, self.scaling = load_vae(stage, device)
         self.pool, self.precision, self.device = pool, precision, device
+        self.encoding = threading.Lock()
         cache = stage / FILE
         self.cache = Rows(cache, device, memory_gb=memory_gb) if cache.exists() else None
         if self.cache is None and pool is None:
@@ -81,8 +93,10 @@ class LatentPool:
             mean, log_variance = self.cache.rows(bank, objects, views).float().chunk(2, -1)
             posterior = Posterior(mean, log_variance)
         else:
-            with autocast(self.device, self.precision):
-                posterior = self.vae.encode(*self.pool.surface(objects, views), bank)
+            points, normals = self.pool.surface(objects, views)  # in full precision: rotations would displace points
+            # One at a time: batches are drawn by several threads, and an encoding takes gigabytes at the paper's size.
+            with self.encoding, autocast(self.device, self.precision):
+                posterior = self.vae.encode(points, normals, bank)
         noise = share.normal(posterior.mean.shape, generator, self.device)
         return self.scaling.standardise(bank, posterior.sample(noise))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.files import write_json
+from core.randomness import seed_of
 from data.store import Sample, Split
 from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
 from methods.layers.clip_dinov2 import check_identity, frozen_identity
@@ -21,7 +23,7 @@ from methods.layers.extraction import evaluate, surface
 from methods.mar3d import budget
 from methods.mar3d.examples import Batch, Examples, augment
 from methods.mar3d.latents import FILE as LATENTS
-from methods.mar3d.latents import encode_views, load_vae, save_vae, statistics
+from methods.mar3d.latents import cache_bytes, encode_views, load_vae, save_vae, statistics
 from methods.mar3d.mar import MaskedAutoregressive, build_mar
 from methods.mar3d.pyramid_vae import BANKS, PyramidVAE, build_vae
 from methods.mar3d.sampling import sample
@@ -31,15 +33,18 @@ from methods.training.draws import Share
 from methods.training.flops import counted
 from methods.training.loop import autocast, device_of, seeded, train
 from methods.training.phases import phases_of
-from methods.training.pool import Surfaced, Surfaces, draw_views
+from methods.training.pool import Surfaced, Surfaces, draw_views, view_shares
 from methods.training.streaming import surfaces_of
-from methods.training.weights import frozen, load_weights, save_weights, warm_start
+from methods.training.weights import frozen, load_weights, lowered, save_weights, warm_start
 
 BANK = {"mar_lr": "lr", "mar_hr": "hr", "mar_hr_direct": "hr"}
 """Of the VAE's queries, whose tokens a stage generates."""
 
 MEASURED_OBJECTS = 10000
 """Over which latent statistics are measured where the latents are not kept anyway."""
+
+CACHE_BYTES = 16e9
+"""The most that the kept latents may take; they are made in memory."""
 
 
 class Mar3D:
@@ -84,11 +89,23 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
     if not processes.first():
         return
     viou = {bank: reconstruction_viou(model, Split(data.folder, "val"), bank, device, precision) for bank in BANKS}
-    views = list(range(split.n_views)) if latent["cache"] else split.upright_views[:1]
-    posteriors = encode_views(model, pool, views, precision, objects=None if latent["cache"] else MEASURED_OBJECTS)
-    measured = {bank: statistics(p) for bank, p in posteriors.items()}
-    if latent["cache"]:
-        save_tensors(out / LATENTS, posteriors)
+    n, views, upright = len(split), split.n_views, len(split.upright_views)
+    kept = latent["cache"] and cache_bytes(latent, n * views) <= CACHE_BYTES
+    if latent["cache"] and not kept:
+        taken = f"{cache_bytes(latent, n * views) / 1e9:.0f} GB"
+        print(f"the latents of all views would take {taken}: they are encoded as they are drawn", file=sys.stderr)
+    # The statistics are those of what generators draw: rotated views as often as here.
+    if kept:
+        objects, chosen = torch.arange(n).repeat_interleave(views), torch.arange(views).repeat(n)
+        weights = view_shares(upright, views, vae["rotated_share"])[chosen]
+    else:
+        objects, weights = torch.arange(min(n, MEASURED_OBJECTS)), None
+        generator = torch.Generator().manual_seed(seed_of("statistics", "vae", seed))
+        chosen = draw_views(len(objects), upright, views, vae["rotated_share"], generator)
+    posteriors = encode_views(model, pool, objects, chosen, precision)
+    measured = {bank: statistics(p, weights) for bank, p in posteriors.items()}
+    if kept:
+        save_tensors(out / LATENTS, {bank: p.unflatten(0, (n, views)) for bank, p in posteriors.items()})
     scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
     save_vae(out, model, scaling, {"vae": vae, "latent": latent})
     noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
@@ -219,7 +236,7 @@ def fit_mar(
     name = stage.removeprefix("mar_")
     model = seeded(lambda: build_mar(params, name, examples.image_size), "mar", name, seed).to(device)
     if start is not None:
-        warm_start(model, start)
+        warm_start(model, start, also={"embed_low": "embed_latent"})
     drawn = examples.condition_on(model.image_encoder)
     behind = frozen_identity(model.image_encoder, out / "resume")
     diffusion = Diffusion(model.noise_steps, device=device, prediction=model.prediction)
@@ -257,6 +274,13 @@ def fit_mar(
 # ---------------------------------------------------------------- generation
 
 
+def clock(device: torch.device) -> float:
+    """Seconds, read when a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()
+
+
 def load_mar(stage: Path, name: str, device: torch.device) -> MaskedAutoregressive:
     """A fitted MAR by its name for `build_mar`: `lr`, `hr` or `hr_direct`."""
     header, tensors = load_weights(stage, device)
@@ -271,6 +295,10 @@ class LatentGenerator(ABC):
     def __init__(self, params: Mapping[str, Any], vae: Path, device: torch.device) -> None:
         self.params, self.device = params, device
         self.vae, self.scaling = load_vae(vae, device)
+
+    def held(self, module: nn.Module) -> nn.Module:
+        """A frozen network as sampling reads it again and again."""
+        return lowered(module, self.params["sampling"]["precision"])
 
     @abstractmethod
     def sample(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
@@ -287,7 +315,7 @@ class LatentGenerator(ABC):
         """One mesh an image; `ground_truth` is not used."""
         start = time.monotonic()
         bank, latents = self._sample(images, rngs)
-        return self._decode(bank, latents, {"sample": (time.monotonic() - start) / len(images)})
+        return self._decode(bank, latents, {"sample": (clock(self.device) - start) / len(images)})
 
     @torch.no_grad()
     def viou(self, samples: Sequence[Sample], *, rngs: Sequence[np.random.Generator]) -> list[float | None]:
@@ -321,7 +349,7 @@ class Cascade(LatentGenerator):
     def __init__(self, params: Mapping[str, Any], stages: Mapping[str, Path], device: torch.device) -> None:
         super().__init__(params, stages["vae"], device)
         self.lr, self.hr, self.direct = (
-            load_mar(stages[f"mar_{name}"], name, device) if f"mar_{name}" in stages else None
+            self.held(load_mar(stages[f"mar_{name}"], name, device)) if f"mar_{name}" in stages else None
             for name in ("lr", "hr", "hr_direct")
         )
 
@@ -364,7 +392,7 @@ def decode_meshes(
                 return torch.cat([vae.occupancy(keys, c[None].to(latents.device))[0].cpu() for c in chunks]).numpy()
 
         values = evaluate(field, **{key: value for key, value in extraction.items() if key != "chunk"})
-        decoded = time.monotonic()
+        decoded = time.monotonic()  # the values are on the CPU: nothing is waited for
         found = surface(values)
         if found is None:
             results.append(Failure("the decoded field is empty: no point lies inside"))

@@ -68,6 +68,7 @@ def train(
     loss: Loss,
     *,
     name: str,
+    stream: str | None = None,
     seed: int,
     out: Path,
     optimiser: Mapping[str, Any],
@@ -78,13 +79,14 @@ def train(
 ) -> nn.Module:
     """Train `module` in place and return it holding its moving average.
 
+    name: in logs. stream: of the random draws, the name if not given; trainings of one stream draw the same batches.
     training: steps, batch (of all processes together), lr, precision. optimiser: see `build_optimisers`, plus warmup,
     floor, clip, ema. hardware, which changes no draw: device_batch (the most samples that a device takes at once),
     compile (the repeated blocks), workers (threads that draw ahead). save_every: seconds between two resume states;
     more if saving takes longer than one. Raises DivergedError on a non-finite loss, LostProcessError where another
     process died.
     """
-    hardware = hardware or {}
+    hardware, stream = hardware or {}, stream or name
     steps, resume = training["steps"], out / "resume"
     device = next(module.parameters()).device
     fabric = fabric_of(device, training["precision"])
@@ -118,7 +120,7 @@ def train(
         return Share(processes.rank() * pieces + piece, processes.count() * pieces, step)
 
     def make(i: int) -> tuple[Any, torch.Generator]:
-        generator = torch.Generator().manual_seed(seed_of("step", name, seed, i // pieces))
+        generator = torch.Generator().manual_seed(seed_of("step", stream, seed, i // pieces))
         return draw(generator, share_of(i)), generator  # in full precision: rotations would displace points
 
     def forward_backward(step: int, drawn: list[tuple[Any, torch.Generator]]) -> dict[str, Tensor]:
@@ -127,7 +129,7 @@ def train(
         for i, (batch, generator) in enumerate(drawn):
             share = share_of(step * pieces + i)
             # The global generator is used by dropout alone.
-            torch.manual_seed(seed_of("step", name, seed, step, *([share.index] if share.index else [])))
+            torch.manual_seed(seed_of("step", stream, seed, step, *([share.index] if share.index else [])))
             with fabric.no_backward_sync(owner, enabled=i + 1 < pieces):
                 value, parts = owner(lambda b=batch, g=generator, s=share: loss(b, g, s))
                 fabric.backward(value if pieces == 1 else value / pieces)

@@ -39,6 +39,14 @@ def draw_views(n: int, upright: int, total: int, rotated_share: float, generator
     return torch.where(turned, torch.randint(upright, max(total, upright + 1), (n,), generator=generator), low)
 
 
+def view_shares(upright: int, total: int, rotated_share: float) -> Tensor:
+    """How often `draw_views` takes each view: (total,), summing to 1."""
+    rotated = total - upright
+    turned = rotated_share if rotated else 0.0
+    each = [(1 - turned) / upright] * upright + [turned / max(1, rotated)] * rotated
+    return torch.tensor(each, dtype=torch.float64)
+
+
 class Surfaced(ABC):
     """The surfaces and occupancy of a split's objects, in the frames of their views. A subclass says where they lie.
 

@@ -32,16 +32,33 @@ def load_weights(stage: Path, device: torch.device) -> tuple[dict[str, Any], dic
     return header, load_file(stage / FILE, device=str(device))
 
 
-def warm_start(module: nn.Module, stage: Path) -> None:
+def warm_start(module: nn.Module, stage: Path, also: Mapping[str, str] | None = None) -> None:
     """Let a module begin with the weights of another stage: each tensor in the place of its name, as far as both reach.
 
-    What the other has not (an embedding of further conditions), or not as many of (places of tokens), stays as it was.
+    What the other has not, or not as many of (places of tokens), stays as it was. also: further parts of the module,
+    each with the part of the other that it begins as (the embedding of LR tokens as that of the tokens themselves).
     """
-    own = module.state_dict()  # the very tensors of the module
-    for name, tensor in load_file(stage / FILE).items():
+    own, given = module.state_dict(), load_file(stage / FILE)  # the former are the very tensors of the module
+    starts = {name: name for name in given}
+    for part, source in (also or {}).items():
+        inside = (name for name in given if name == source or name.startswith(f"{source}."))
+        starts |= {part + name.removeprefix(source): name for name in inside}
+    for name, source in starts.items():
         if name in own:
-            reach = tuple(slice(min(sizes)) for sizes in zip(own[name].shape, tensor.shape, strict=True))
-            own[name][reach] = tensor[reach].to(own[name].device)
+            reach = tuple(slice(min(sizes)) for sizes in zip(own[name].shape, given[source].shape, strict=True))
+            own[name][reach] = given[source][reach].to(own[name].device)
+
+
+def lowered(module: Module, precision: str) -> Module:
+    """Hold what matrix products read in bf16 where autocast would cast it at every use: the results are the same bits.
+
+    For modules that are not trained: autocast keeps its casts only of what wants gradients.
+    """
+    if precision == "bf16":
+        for part in module.modules():
+            if isinstance(part, nn.Linear | nn.Conv2d):
+                part.bfloat16()
+    return module
 
 
 def frozen(module: Module, tensors: Mapping[str, Tensor], device: torch.device) -> Module:

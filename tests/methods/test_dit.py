@@ -6,6 +6,9 @@ import torch
 import yaml
 
 from core.identity import ROOT
+from core.randomness import seed_of
+from methods.contract import PreparedData
+from methods.dit import method as dit
 from methods.dit.dit import TIMES, DiT, build_dit
 from methods.dit.flow import euler, flow_loss, shifted
 from methods.dit.matching import networks, sampling_flops, training_flops
@@ -13,8 +16,10 @@ from methods.dit.method import MAR, training_of
 from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import guidance, sample
 from methods.layers.diffusion import Diffusion
+from methods.mar3d import method as mar
 from methods.mar3d.examples import Batch
 from methods.registry import SCALES, get_method, resolve
+from methods.training.draws import WHOLE
 
 DIFFUSION = ("dit_lr", "dit_hr", "dit_hr_direct")
 DESIGNS = ("cascade", "cascade_no_augmentation", "dit_lr", "dit_hr_direct", "flow")
@@ -261,3 +266,23 @@ def test_mar_at_hr_directly_is_no_part_of_other_variants(scale):
     assert [stage.name for stage in direct.stages] == ["vae", "mar_hr_direct"]
     training, lr = (direct.params[name]["training"] for name in ("mar_hr_direct", "mar_lr"))
     assert training["steps"] * training["batch"] == lr["steps"] * lr["batch"]
+
+
+@pytest.mark.parametrize("stage", ["dit_lr", "dit_hr", "flow"])
+def test_a_dit_is_drawn_the_batches_of_mar(prepared, tmp_path, monkeypatch, stage):
+    settings, data = resolve("mar3d", "full", "smoke").params, PreparedData(prepared, "procedural", "smoke")
+    short = {**settings["vae"], "training": {**settings["vae"]["training"], "steps": 1}}
+    mar.fit_vae({**settings, "vae": short}, data, out=tmp_path, seed=0, device=torch.device("cpu"))
+    drawn = []
+
+    def train(module, draw, loss, *, name, stream=None, seed, **_):
+        generator = torch.Generator().manual_seed(seed_of("step", stream or name, seed, 0))
+        drawn.append(draw(generator, WHOLE))
+        raise StopIteration
+
+    for module, method, own in ((mar, mar.Mar3D(settings), MAR[stage]), (dit, dit.LatentDiT(params()), stage)):
+        monkeypatch.setattr(module, "train", train)
+        with pytest.raises(StopIteration):
+            method.fit(own, data, upstream={"vae": tmp_path}, out=tmp_path / own, seed=3)
+    for ours, theirs in zip(*drawn, strict=True):
+        assert (ours is None) == (theirs is None) and (ours is None or torch.equal(ours, theirs))

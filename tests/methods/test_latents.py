@@ -5,20 +5,39 @@ import torch
 
 from data.store import Split
 from methods.contract import PreparedData
-from methods.mar3d.latents import FILE, LatentPool, statistics
+from methods.mar3d import method
+from methods.mar3d.latents import FILE, LatentPool, cache_bytes, statistics
 from methods.mar3d.method import fit_vae
 from methods.registry import resolve
-from methods.training.pool import SurfacePool
+from methods.training.pool import SurfacePool, draw_views, view_shares
+
+SHARE = resolve("mar3d", "full", "smoke").params["vae"]["rotated_share"]
 
 
 def test_statistics_of_known_posteriors():
     g = torch.Generator().manual_seed(0)
-    mean = 3 + 2 * torch.randn((500, 2, 8, 4), generator=g)
+    mean = 3 + 2 * torch.randn((1000, 8, 4), generator=g)
     log_variance = torch.full_like(mean, 0.0)
-    found = statistics(torch.cat([mean, log_variance], -1))
+    found = statistics(torch.cat([mean, log_variance], -1), rows=77)
     torch.testing.assert_close(found["mean"], torch.full((4,), 3.0), atol=0.1, rtol=0)
     torch.testing.assert_close(found["std"], torch.full((4,), 5**0.5), atol=0.1, rtol=0)  # 2^2 + 1
     torch.testing.assert_close(found["noise"], torch.full((4,), 5**-0.5), atol=0.03, rtol=0)
+
+
+def test_statistics_weigh_each_posterior_as_often_as_it_is_drawn():
+    mean = torch.tensor([0.0, 0.0, 6.0, 6.0])[:, None, None].expand(4, 5, 1)
+    posteriors = torch.cat([mean, torch.full_like(mean, -40.0)], -1)
+    found = statistics(posteriors, torch.tensor([1.0, 1.0, 3.0, 1.0]), rows=3)
+    assert found["mean"].item() == pytest.approx(4.0)
+    assert found["std"].item() == pytest.approx((2 * 16 + 4 * 4) ** 0.5 / 6**0.5)  # two of 6 lie 4 below, four 2 above
+
+
+@pytest.mark.parametrize("upright, total, share", [(2, 4, 0.125), (8, 56, 0.857), (3, 3, 0.5)])
+def test_shares_of_views_are_those_of_the_draws(upright, total, share):
+    shares = view_shares(upright, total, share)
+    drawn = draw_views(40000, upright, total, share, torch.Generator().manual_seed(0))
+    assert shares.sum().item() == pytest.approx(1)
+    assert torch.bincount(drawn, minlength=total) / 40000 == pytest.approx(shares.numpy(), abs=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +51,7 @@ def stage(prepared, tmp_path_factory):
 
 def draw(pool, bank="hr", n=2000):
     g = torch.Generator().manual_seed(0)
-    objects, views = torch.randint(0, 8, (n,), generator=g), torch.randint(0, 4, (n,), generator=g)
+    objects, views = torch.randint(0, 8, (n,), generator=g), draw_views(n, 2, 4, SHARE, g)
     return pool.draw(bank, objects, views, g)
 
 
@@ -51,6 +70,33 @@ def test_encoding_on_the_fly_gives_the_cached_latents(stage, prepared, tmp_path)
     surfaces = SurfacePool(Split(prepared, "train"), torch.device("cpu"), occupancy=False)
     fresh = draw(LatentPool(tmp_path, surfaces, torch.device("cpu"), "bf16"), n=32)
     assert (fresh - cached).abs().mean() < 0.05
+
+
+def test_points_are_turned_in_full_precision_before_they_are_encoded_on_the_fly(stage, prepared, tmp_path, monkeypatch):
+    (tmp_path / "weights.safetensors").write_bytes((stage / "weights.safetensors").read_bytes())
+    surfaces = SurfacePool(Split(prepared, "train"), torch.device("cpu"), occupancy=False)
+    pool, seen = LatentPool(tmp_path, surfaces, torch.device("cpu"), "bf16"), []
+    encode = pool.vae.encode
+    monkeypatch.setattr(pool.vae, "encode", lambda *cloud: seen.append(cloud[:2]) or encode(*cloud))
+    objects, views = torch.arange(4), torch.full((4,), 3)
+    pool.draw("lr", objects, views, torch.Generator().manual_seed(0))
+    for given, true in zip(seen[0], surfaces.surface(objects, views), strict=True):
+        assert torch.equal(given, true)
+
+
+def test_latents_that_would_take_too_much_are_not_kept_and_are_still_standardised(
+    prepared, tmp_path, monkeypatch, capsys
+):
+    params = resolve("mar3d", "full", "smoke").params
+    params = {**params, "vae": {**params["vae"], "training": {**params["vae"]["training"], "steps": 5}}}
+    assert cache_bytes(params["latent"], 10) == 10 * (4 + 16) * 2 * 4 * 2
+    monkeypatch.setattr(method, "CACHE_BYTES", 1)
+    data = PreparedData(prepared, "procedural", "smoke")
+    fit_vae(params, data, out=tmp_path, seed=0, device=torch.device("cpu"))
+    assert "encoded as they are drawn" in capsys.readouterr().err and not (tmp_path / FILE).exists()
+    surfaces = SurfacePool(Split(prepared, "train"), torch.device("cpu"), occupancy=False)
+    latents = draw(LatentPool(tmp_path, surfaces, torch.device("cpu"), "fp32"))
+    assert (latents.std((0, 1)) - 1).abs().max() < 0.3  # of one view an object of a few objects
 
 
 def test_without_cache_and_surfaces_there_is_nothing_to_draw_from(stage, tmp_path):
