@@ -177,7 +177,7 @@ def _flops(
         return None
     try:
         with failures_of("counting FLOPs"):
-            counts = generator.flops(split.sample(*pairs[0]).image()[None], rngs=[numpy_rng("flops")])
+            counts = generator.flops(np.stack([split.sample(*pairs[0]).image()]), rngs=[numpy_rng("flops")])
     except MethodError:  # the run itself will say what is wrong with this object
         return None
     write_json(path, counts)
