@@ -55,7 +55,7 @@ def record(reports: Path, runs: Path, out: Path) -> list[str]:
     The rows are of every protocol that a table is of.
     """
     files = files_of(reports)
-    tables = [pd.read_csv(path) for path in files if path.suffix == ".csv"]
+    tables = [pd.read_csv(path, dtype={"rows_hash": str}) for path in files if path.suffix == ".csv"]
     tables = [table for table in tables if {"method", "variant", *CONTEXT} <= set(table)]
     here = pd.read_csv(reports / "table2.csv")[list(PLACE)].iloc[0]  # Table 1 may show rows of other datasets as well
     place = runs / here["dataset"] / here["scale"]
