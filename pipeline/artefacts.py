@@ -4,7 +4,7 @@ To add one, NAME:
 
 1. `NAME` in `config/config.yaml`, and in its schema as another `artefact`: the settings and controls (method/variant)
    whose rows it needs. A scale's file may name others. `of` names artefacts whose rows it needs as well, `rows` the row
-   files of other runs.
+   files of other runs, `protocol` another one than the run's.
 2. An entry in `ARTEFACTS` below: its files, the first of which is `--out`.
 3. A command `python -m reports NAME` that writes them from
    `--protocol P --settings … --controls … --rows … --out …` and the options of its entry.
@@ -15,7 +15,9 @@ Rows are inputs, so meshes and weights of every setting lie under `--root` when 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 FOLDER = "reports"
 EVERYTHING = f"{FOLDER}/all"
@@ -28,7 +30,7 @@ class Artefact:
     files: what it writes, relative to `reports/`. reads: YAML files there that decide what it shows. options: beyond
     those that every command has; `held_out` (the category without training objects), `prepared` (the folder of
     prepared shards), `root` (the folder of the dataset and scale under runs/). code: sources that decide it, beyond
-    the reports' own.
+    the reports' own. mixed: its rows may be of several protocols, since each of its lines says which.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Artefact:
     reads: tuple[str, ...] = ("published.yaml",)
     options: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    mixed: bool = False
 
     @property
     def paths(self) -> list[str]:
@@ -58,9 +61,14 @@ ARTEFACTS = {
         Artefact("figure4", ("figure4.pdf", "figure4.png", "figure4.csv"), (), (), STUDY),
         Artefact("figure5", ("figure5.pdf", "figure5.png"), ("figure5.yaml",), ("prepared", "root"), PICTURES),
         Artefact("figure6", ("figure6.pdf", "figure6.png"), (), ("prepared", "root"), PICTURES),
-        Artefact("claims", ("claims.csv", "claims.md"), reads=("published.yaml", "claims.yaml")),
+        Artefact("claims", ("claims.csv", "claims.md"), reads=("published.yaml", "claims.yaml"), mixed=True),
     )
 }
+
+
+def protocol_of(config: Mapping[str, Any], name: str) -> str:
+    """The protocol of an artefact's own settings and controls: what it names, or else that of the run."""
+    return config[name].get("protocol", config["evaluation"]["protocol"])
 
 
 def asked_for(targets: set[str]) -> list[Artefact]:

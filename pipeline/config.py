@@ -22,7 +22,7 @@ from data.sources import DOWNLOADED
 from evaluation import protocol
 from methods import registry
 from methods.settings import known, read_yaml, validate
-from pipeline.artefacts import ARTEFACTS
+from pipeline.artefacts import ARTEFACTS, protocol_of
 
 FOLDER = ROOT / "config"
 SCHEMA = FOLDER / "config.schema.yaml"
@@ -58,7 +58,8 @@ def load(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_artefact(name: str, config: Mapping[str, Any], scale: str) -> None:
-    declared = config[name]
+    declared, own = config[name], protocol_of(config, name)
+    protocol.load(own)
     for run in [*declared.get("settings", ()), *declared.get("controls", ())]:
         method, _, variant = run.partition("/")
         if not variant:
@@ -70,6 +71,11 @@ def _check_artefact(name: str, config: Mapping[str, Any], scale: str) -> None:
     for other in declared.get("of", ()):
         if other not in ARTEFACTS:
             raise UserError(f"{name}.of: {known('artefact', other, ARTEFACTS)}")
+        if (theirs := protocol_of(config, other)) != own and not ARTEFACTS[name].mixed:
+            raise UserError(
+                f"{name}.of: the rows of {other} are of protocol {theirs}, those of {name} of {own}: give both the same"
+                " `protocol`"
+            )
 
 
 def _typed(value: Any, key: str) -> Any:

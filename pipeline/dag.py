@@ -27,7 +27,7 @@ from evaluation import protocol
 from methods import registry
 from methods.external import folder as external
 from methods.layers.pretrained import wanted
-from pipeline.artefacts import ARTEFACTS
+from pipeline.artefacts import ARTEFACTS, protocol_of
 
 RUNS = "runs"
 NOT_PREPARE = ("preview", "quarantine", "images", "names", "catalogue", "choose")
@@ -81,10 +81,9 @@ class Dag:
                 f" {both[0]}: leave them out there (a folder's `filter`) or take another list"
             )
 
-    @property
-    def description(self) -> str:
-        """What the configured tables are of, as their columns say."""
-        return f"dataset {self.dataset}, scale {self.scale}, protocol {self.config['evaluation']['protocol']}"
+    def description(self, name: str) -> str:
+        """What an artefact is of, as its columns say."""
+        return f"dataset {self.dataset}, scale {self.scale}, protocol {protocol_of(self.config, name)}"
 
     def wildcards(self) -> dict[str, str]:
         """Constraints: a name that is not known matches no rule, so a misspelt target fails at once."""
@@ -260,16 +259,22 @@ class Dag:
         return list(dict.fromkeys(settings + controls))
 
     def rows(self, name: str) -> list[str]:
-        """The rows that an artefact needs, of every seed; what has no randomness is run with the first seed only."""
-        protocol_name, paths = self.config["evaluation"]["protocol"], []
-        for method, variant in (run.split("/") for run in self.runs_of(name)):
-            seeds = self.config["seeds"] if registry.get_method(method).differs_by_seed else self.config["seeds"][:1]
-            paths += [f"{self.root}/rows/{protocol_name}/{method}/{variant}/seed{seed}.parquet" for seed in seeds]
-        return paths + [str(ROOT / path) for path in self.config[name].get("rows", ())]
+        """The rows that an artefact needs, of every seed; what has no randomness is run with the first seed only.
+
+        Those of the artefacts that it is made `of` are under their protocol.
+        """
+        paths: list[str] = []
+        for part in (name, *self.config[name].get("of", ())):
+            declared, folder = self.config[part], f"{self.root}/rows/{protocol_of(self.config, part)}"
+            for run in (*declared.get("settings", ()), *declared.get("controls", ())):
+                differs = registry.get_method(run.split("/")[0]).differs_by_seed
+                seeds = self.config["seeds"] if differs else self.config["seeds"][:1]
+                paths += [f"{folder}/{run}/seed{seed}.parquet" for seed in seeds]
+        return list(dict.fromkeys(paths)) + [str(ROOT / path) for path in self.config[name].get("rows", ())]
 
     def report_arguments(self, name: str) -> str:
         """The command line of an artefact, without rows and output."""
-        declared, text = self.config[name], f"--protocol {self.config['evaluation']['protocol']}"
+        declared, text = self.config[name], f"--protocol {protocol_of(self.config, name)}"
         for key in ("settings", "controls"):
             text += f" --{key} {' '.join(declared[key])}" if declared.get(key) else ""
         values = {"held_out": self.source.get("held_out_family"), "prepared": self.prepared, "root": self.root}

@@ -71,7 +71,7 @@ def table1(args: argparse.Namespace) -> None:
     chosen = [settings.setting(name) for name in [*args.settings, *args.controls]]
     if not chosen:
         raise UserError("name at least one setting, for example --settings mar3d/full")
-    frame = table1.table(rows.read(args.rows), chosen, protocol, printed)
+    frame = table1.table(rows.read(args.rows, protocol.name), chosen, protocol, printed)
     write_text(args.out.with_suffix(".md"), table1.page(frame, protocol, printed))
     write_text(args.out, comparison.to_csv(frame))
 
@@ -85,7 +85,7 @@ def table2(args: argparse.Namespace) -> None:
     chosen = [settings.setting(name) for name in [*args.settings, *args.controls]]
     if not chosen:
         raise UserError("name at least one setting, for example --settings mar3d/full")
-    all_rows = rows.read(args.rows)
+    all_rows = rows.read(args.rows, protocol.name)
     frame = table2.table(all_rows, chosen, protocol, printed)
     categories = table2.by_category(all_rows, chosen, protocol, args.held_out)
     write_text(args.out.with_name(f"{args.out.stem}_by_category.csv"), table2.to_csv(categories))
@@ -99,7 +99,8 @@ def table_s1(args: argparse.Namespace) -> None:
     from reports import comparison, rows, table_s1
 
     protocol = protocols.load(args.protocol)
-    frame = table_s1.table(rows.read(args.rows), table_s1.read(), args.settings, protocol, args.root)
+    all_rows = rows.read(args.rows, protocol.name)
+    frame = table_s1.table(all_rows, table_s1.read(), args.settings, protocol, args.root)
     write_text(args.out.with_suffix(".md"), table_s1.page(frame, protocol))
     write_text(args.out, comparison.to_csv(frame))
 
@@ -110,7 +111,7 @@ def schedules(args: argparse.Namespace) -> None:
     from reports import comparison, rows, schedules
 
     protocol = protocols.load(args.protocol)
-    frame = schedules.table(rows.read(args.rows), schedules.read(), args.settings, protocol)
+    frame = schedules.table(rows.read(args.rows, protocol.name), schedules.read(), args.settings, protocol)
     write_text(args.out.with_suffix(".md"), schedules.page(frame, protocol))
     write_text(args.out, comparison.to_csv(frame))
 

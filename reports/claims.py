@@ -5,7 +5,7 @@ What a verdict means stands in `reports/verdicts.py`, and for a reader in docs/c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import UserError
+from evaluation import protocol as protocols
 from evaluation.protocol import Protocol
 from methods.settings import read_yaml, validate
 from reports import comparison, contrast, published, rows
@@ -31,12 +32,14 @@ COLUMNS = (
 
 
 def read(path: Path = FILE) -> dict[str, Any]:
-    """The claims. Raises UserError for an unknown key and for an expression that is none."""
+    """The claims. Raises UserError for an unknown key or protocol, and for an expression that is none."""
     spec = read_yaml(path)
     validate(spec, SCHEMA, f"reports/{path.name}")
     for name, claim in spec["claims"].items():
         try:
             contrast.parse(claim["expression"])
+            if "protocol" in claim:
+                protocols.load(claim["protocol"])
         except UserError as error:
             raise UserError(f"reports/{path.name}: {name}: {error}") from error
     return spec
@@ -47,23 +50,27 @@ def table(
 ) -> pd.DataFrame:
     """One line for each claim, columns `COLUMNS`, in the order of the file.
 
-    all_rows: of `reports.rows.read`. printed: the published numbers. A claim of which a setting has no rows is `not
-    run`; one of which a setting failed on every object is `not run` too, and its status says `failed`. Single failed
-    objects count with the worst values. Raises UserError where the settings of a claim were scored on other objects.
+    all_rows: of `reports.rows.read`. protocol: of the claims that name none; each is judged on the rows of its own
+    alone, and its line says which. printed: the published numbers. A claim of which a setting has no rows is `not run`;
+    one of which a setting failed on every object is `not run` too, and its status says `failed`. Single failed objects
+    count with the worst values. Raises UserError where the settings of a claim were scored on other objects, and for
+    rows of a protocol under which nothing is judged.
     """
-    context = comparison.context(all_rows, protocol)
+    recipes = {name: protocol_of(claim, protocol) for name, claim in spec["claims"].items()}
+    context = _context(all_rows, [protocol.name, *(recipe.name for recipe in recipes.values())])
     lines, family = {}, {}
     for name, claim in spec["claims"].items():
-        stated = contrast.parse(claim["expression"])
-        parts = {setting: comparison.rows_of(all_rows, planned(setting)) for setting in stated.weights}
-        line = {"claim": name, "note": "", **claim, **context, "verdict": NOT_RUN}
-        line["published"] = published_effect(stated, claim["metric"], protocol, printed)
+        stated, recipe = contrast.parse(claim["expression"]), recipes[name]
+        under = all_rows[all_rows["protocol"] == recipe.name]
+        parts = {setting: comparison.rows_of(under, planned(setting)) for setting in stated.weights}
+        line = {"claim": name, "note": "", **claim, **context, "protocol": recipe.name, "verdict": NOT_RUN}
+        line["published"] = published_effect(stated, claim["metric"], recipe, printed)
         line["status"] = _status(parts)
         if line["status"].startswith("ok"):
-            found = effects(stated, parts, claim["metric"], protocol)
+            found = effects(stated, parts, claim["metric"], recipe)
             family[name] = Evidence(found, stated.sign)
             mine = pd.concat(list(parts.values())).sort_values(list(rows.IDENTITY))
-            line |= {**comparison.counts(mine), "rows_hash": comparison.hash_of(mine, protocol)}
+            line |= {**comparison.counts(mine), "rows_hash": comparison.hash_of(mine, recipe)}
             line["n_seeds"] = min(found.shape[1], *(part["seed"].nunique() for part in parts.values()))
         else:
             line |= dict.fromkeys(COUNTS, 0) | {"rows_hash": ""}
@@ -74,6 +81,22 @@ def table(
         lines[name] |= {"p": found.p, "p_holm": found.p_holm, "family": len(family), "verdict": found.verdict}
     frame = comparison.frame_of(list(lines.values()), COLUMNS)
     return frame.astype({"family": "Int64"})
+
+
+def protocol_of(claim: Mapping[str, Any], default: Protocol) -> Protocol:
+    """The protocol under which a claim is judged: what it names, or the default."""
+    name = claim.get("protocol", default.name)
+    return default if name == default.name else protocols.load(name)
+
+
+def _context(all_rows: pd.DataFrame, known: Sequence[str]) -> dict[str, str]:
+    """The first of the known protocols, and scale and dataset of the rows, which must be one each."""
+    if other := sorted(set(all_rows["protocol"]) - set(known)):
+        raise UserError(
+            f"there are rows of protocol {', '.join(other)}, under which no claim is judged: leave them out, or give"
+            " the claims that are about them this `protocol` in reports/claims.yaml"
+        )
+    return {"protocol": known[0]} | {name: rows.one(all_rows, name) for name in CONTEXT if name != "protocol"}
 
 
 def effects(stated: Contrast, parts: Mapping[str, pd.DataFrame], metric: str, protocol: Protocol) -> np.ndarray:

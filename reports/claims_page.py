@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from evaluation import protocol as protocols
 from evaluation.protocol import Protocol
 from methods import registry
 from reports import comparison, markdown
@@ -20,21 +21,26 @@ def render(
 ) -> str:
     """The claims as Markdown: a summary, the claims, and where the judged method stands among the controls.
 
-    level: the family-wise error that the verdicts were made with.
+    protocol: of the claims that name none. level: the family-wise error that the verdicts were made with.
     """
-    titles = comparison.metric_titles(protocol)
-    header = ["claim", "paper's source", "as tested", "paper's effect", "measured effect [95 %]", "p (Holm)"]
+    titles = {name: comparison.metric_titles(protocols.load(name)) for name in frame["protocol"].unique()}
+    header = ["claim", "paper's source", "protocol", "as tested", "paper's effect"]
+    header += ["measured effect [95 %]", "p (Holm)", "objects", "seeds", "verdict"]
     lines = []
     for _, row in frame.iterrows():
-        tested = markdown.escaped(f"{titles[row['metric']][:-2]}: {row['expression']}")
+        tested = markdown.escaped(f"{titles[row['protocol']][row['metric']][:-2]}: {row['expression']}")
         said = f"{row['says']} ({row['note']})" if row["note"] else row["says"]
-        cells = [said, row["source"], tested, markdown.number(row["published"], sign=True) or "no number"]
+        cells = [said, row["source"], row["protocol"], tested]
+        cells.append(markdown.number(row["published"], sign=True) or "no number")
         cells += [markdown.interval(row, "effect", sign=True), _probability(row["p_holm"])]
         cells += [str(row["n_objects"] or ""), str(row["n_seeds"] or ""), _verdict(row)]
         lines.append(cells)
     counted = ", ".join(f"{int((frame['verdict'] == verdict).sum())} {verdict}" for verdict in VERDICTS)
-    text = f"Claims of the paper: {markdown.of(frame.iloc[0])}. {counted}.\n\n"
-    text += markdown.grid([*header, "objects", "seeds", "verdict"], lines)
+    others = ", ".join(name for name in titles if name != protocol.name)
+    of = markdown.of({**frame.iloc[0], "protocol": protocol.name})
+    of += f" and, where the column says so, {others}" if others else ""
+    text = f"Claims of the paper: {of}. {counted}.\n\n"
+    text += markdown.grid(header, lines)
     return "\n".join([text, *_reading(frame, printed, level), *_standing(all_rows, protocol)])
 
 
@@ -60,7 +66,7 @@ def _reading(frame: pd.DataFrame, printed: Mapping[str, Any], level: float) -> l
         "Verdict: *reproduced* or *contradicted* if the effect differs from 0 in the claimed or in the other direction,"
         f" with a family-wise error of at most {100 * level:g} % (Holm, {family} claims judged); else *inconclusive*,"
         " which is not evidence of no effect. The interval is of one claim alone: it may leave out 0 all the same.",
-        "All of it holds for this dataset, this scale and this protocol, and says nothing of other sizes.",
+        "All of it holds for this dataset, this scale and the protocol of its line, and says nothing of other sizes.",
     ]
     if len(judged) and int(judged["n_seeds"].min()) == 1:
         notes.append(
@@ -76,6 +82,7 @@ def _reading(frame: pd.DataFrame, printed: Mapping[str, Any], level: float) -> l
 
 def _standing(all_rows: pd.DataFrame, protocol: Protocol) -> list[str]:
     """Where the judged method stands: a claim about a model that loses to retrieval is to be read with care."""
+    all_rows = all_rows[all_rows["protocol"] == protocol.name]
     names = sorted(set(zip(all_rows["method"], all_rows["variant"], strict=True)))
     methods = registry.load_methods()
     controls = [
@@ -92,4 +99,5 @@ def _standing(all_rows: pd.DataFrame, protocol: Protocol) -> list[str]:
             label = f"*{one.label}* ({one.control})" if one.control else one.label
             lines.append([label, *(markdown.interval(found, metric) for metric in METRICS), str(count["n_objects"])])
     header = ["setting", *(titles[metric] for metric in METRICS), "objects"]
-    return ["", "Where the judged method stands among the controls:", "", markdown.grid(header, lines)]
+    title = f"Where the judged method stands among the controls, protocol {protocol.name}:"
+    return ["", title, "", markdown.grid(header, lines)]

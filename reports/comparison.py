@@ -1,8 +1,8 @@
 """What tables say of one setting: means with intervals, paired differences, counts, and a status in words.
 
-Each metric has its mean over objects with a 95 % bootstrap interval and the paired difference to another setting with
-its interval. Where a protocol counts Chamfer distance in another unit (`report.cd_unit`), values are in that unit.
-Failed objects count with the worst values of the protocol, which the rows hold.
+Each metric has its mean over objects with a 95 % bootstrap interval, its median over objects, and the paired difference
+to another setting with its interval. Where a protocol counts Chamfer distance in another unit (`report.cd_unit`),
+values are in that unit. Failed objects count with the worst values of the protocol, which the rows hold.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from reports.settings import Setting
 
 METRICS = ("fscore", "cd", "nc")
 INTERVAL = ("", "_low", "_high")
+SUMMARY = (*INTERVAL, "_median")
 DIFFERENCE = ("_difference", "_difference_low", "_difference_high")
 COUNTS = ("n_objects", "n_seeds", "n_failed")
 CONTEXT = ("protocol", "scale", "dataset")
@@ -119,6 +120,7 @@ def hash_of(mine: pd.DataFrame, protocol: Protocol) -> str:
 def measurements(all_rows: pd.DataFrame, setting: Setting, base: Setting | None, protocol: Protocol) -> dict[str, Any]:
     """Means with intervals of a setting and its paired differences to `base`; empty where nothing was measured.
 
+    The median is over objects, each with its mean over seeds: what a few failed or very bad objects do not move.
     The same rows give the same intervals in whichever table they stand.
     """
     mine = rows_of(all_rows, setting)
@@ -127,8 +129,10 @@ def measurements(all_rows: pd.DataFrame, setting: Setting, base: Setting | None,
     names = (STREAM, *context(all_rows, protocol).values(), setting.name)
     line: dict[str, Any] = {}
     for metric in METRICS:
-        interval = bootstrap_mean(values(mine, metric, protocol)[1], rng=numpy_rng(*names, metric))
+        found = values(mine, metric, protocol)[1]
+        interval = bootstrap_mean(found, rng=numpy_rng(*names, metric))
         line |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+        line[f"{metric}_median"] = float(np.median(found.mean(axis=1)))
         if base is None or base.name == setting.name or not measured(rows_of(all_rows, base)):
             continue
         pair = paired({base.name: rows_of(all_rows, base), setting.name: mine}, metric, protocol)

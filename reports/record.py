@@ -20,7 +20,8 @@ from evaluation.protocol import Protocol
 from evaluation.protocol import load as load_protocol
 from reports import comparison, rows
 
-CONTEXT = ("dataset", "scale", "protocol")
+PLACE = ("dataset", "scale")
+CONTEXT = (*PLACE, "protocol")
 SHARED = ("git", "source", "python", "packages")
 """What is the same for every job of a run, and is said once if so."""
 PER_JOB = ("status", "reason", "key", "seed", "seconds", "peak_memory_mb", "resumes", "device", "dtype", "threads")
@@ -49,26 +50,30 @@ def files_of(reports: Path) -> list[Path]:
 
 
 def record(reports: Path, runs: Path, out: Path) -> list[str]:
-    """Copy a run's files to `out`, with the rows of every setting in its tables and one manifest; returns the names."""
+    """Copy a run's files to `out`, with the rows of every setting in its tables and one manifest; returns the names.
+
+    The rows are of every protocol that a table is of.
+    """
     files = files_of(reports)
-    tables = [pd.read_csv(path) for path in files if path.suffix == ".csv"]
+    tables = [pd.read_csv(path, dtype={"rows_hash": str}) for path in files if path.suffix == ".csv"]
     tables = [table for table in tables if {"method", "variant", *CONTEXT} <= set(table)]
-    here = pd.read_csv(reports / "table2.csv")[list(CONTEXT)].iloc[0]  # Table 1 may show rows of other datasets as well
+    here = pd.read_csv(reports / "table2.csv")[list(PLACE)].iloc[0]  # Table 1 may show rows of other datasets as well
     place = runs / here["dataset"] / here["scale"]
-    shown = pd.concat([table[(table[list(CONTEXT)] == here).all(axis=1)] for table in tables])
-    names = dict.fromkeys(f"{row.method}/{row.variant}" for row in shown.itertuples())
-    names = [name for name in names if (place / "generated" / name).is_dir()]  # the others were not run
+    shown = pd.concat([table[(table[list(PLACE)] == here).all(axis=1)] for table in tables])
+    scored = dict.fromkeys((row.protocol, f"{row.method}/{row.variant}") for row in shown.itertuples())
+    scored = [(recipe, name) for recipe, name in scored if (place / "generated" / name).is_dir()]  # others were not run
     out.mkdir(parents=True, exist_ok=True)
     for path in files:
         with atomic_path(out / path.name) as temporary:
             shutil.copyfile(path, temporary)
-    folders = [place / "rows" / here["protocol"] / name for name in names]
+    folders = [place / "rows" / recipe / name for recipe, name in scored]
     found = [path for folder in folders for path in sorted(folder.glob("seed*.parquet"))]
     all_rows = rows.read(found)
-    check_rows(all_rows, shown, load_protocol(str(here["protocol"])))
+    for recipe, lines in shown.groupby("protocol"):
+        check_rows(all_rows[all_rows["protocol"] == recipe], lines, load_protocol(str(recipe)))
     with atomic_path(out / "rows.csv") as temporary:
         all_rows.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
-    write_json(out / "manifest.json", manifest(place, names))
+    write_json(out / "manifest.json", manifest(place, list(dict.fromkeys(name for _, name in scored))))
     return [*(path.name for path in files), "rows.csv", "manifest.json"]
 
 
@@ -79,8 +84,8 @@ def check_rows(all_rows: pd.DataFrame, shown: pd.DataFrame, protocol: Protocol) 
         if set(lines["rows_hash"]) - {comparison.hash_of(mine, protocol)}:
             seeds = ", ".join(map(str, sorted(mine["seed"].unique())))
             raise UserError(
-                f"the tables were not made of the rows of {method}/{variant} that are there now (seeds {seeds}): make"
-                " the tables again, with these seeds, then record"
+                f"the tables were not made of the rows of {method}/{variant} that are there now (protocol"
+                f" {protocol.name}, seeds {seeds}): make the tables again, with these seeds, then record"
             )
 
 

@@ -15,10 +15,11 @@ TEXT = ("dataset", "scale", "object", "category", "method", "variant", "protocol
 IDENTITY = ("dataset", "scale", "object", "view", "method", "variant", "seed", "protocol")
 
 
-def read(paths: Sequence[str | Path]) -> pd.DataFrame:
+def read(paths: Sequence[str | Path], protocol: str | None = None) -> pd.DataFrame:
     """All rows of these files (Parquet, or the CSV of a recorded run), in one fixed order.
 
-    Raises UserError for a file that holds no rows.
+    protocol: of a file that holds it beside others, as a recorded run does, its rows alone. Raises UserError for a file
+    that holds no rows.
     """
     frames = []
     for path in paths:
@@ -29,6 +30,8 @@ def read(paths: Sequence[str | Path]) -> pd.DataFrame:
         missing = [column for column in (*IDENTITY, "status", "reason") if column not in frame]
         if missing:
             raise UserError(f"{path} lacks the column {missing[0]!r}; delete it and run again")
+        if protocol in set(frame["protocol"]):
+            frame = frame[frame["protocol"] == protocol]
         frames.append(frame.dropna(axis="columns", how="all") if len(frame) else frame)
     if not frames:
         raise UserError("there are no rows: name at least one rows file")

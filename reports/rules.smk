@@ -19,7 +19,7 @@ for artefact in ARTEFACTS.values():
             code=source_hash(*dag.REPORT_CODE, *artefact.code),
         localrule: True
         message:
-            f"{artefact.name}: {dag.description}"
+            f"{artefact.name}: {dag.description(artefact.name)}"
         shell:
             "python -m reports {params.name} {params.run} --rows {input} --out {output[0]} 2>&1 | tee {log}"
 
@@ -32,6 +32,6 @@ rule everything:
     log:
         f"{dag.logs}/everything.log",
     message:
-        "all tables and figures: {dag.description}"
+        f"all tables and figures: dataset {dag.dataset}, scale {dag.scale}"
     shell:
         "python -m reports all --files {input} --out {output} 2>&1 | tee {log}"

@@ -18,13 +18,13 @@ from evaluation.protocol import Protocol
 from methods import registry
 from methods.settings import known, read_yaml
 from reports import comparison, markdown
-from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, INTERVAL, METRICS
+from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, METRICS, SUMMARY
 from reports.settings import planned, split
 
 FILE = Path(__file__).with_name("schedules.yaml")
 COLUMNS = (
     "sweep", "value", "setting", "method", "variant", "as_base", "steps_lr", "steps_hr",
-    *(f"{metric}{suffix}" for metric in METRICS for suffix in (*INTERVAL, *DIFFERENCE)),
+    *(f"{metric}{suffix}" for metric in METRICS for suffix in (*SUMMARY, *DIFFERENCE)),
     *COUNTS, *CONTEXT, "status", "rows_hash",
 )  # fmt: skip
 

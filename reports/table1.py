@@ -14,13 +14,13 @@ import pandas as pd
 
 from evaluation.protocol import Protocol
 from reports import comparison, markdown, published
-from reports.comparison import CONTEXT, COUNTS, INTERVAL, METRICS
+from reports.comparison import CONTEXT, COUNTS, METRICS, SUMMARY
 from reports.settings import Setting
 
 MEASURED, PUBLISHED = "measured", "published"
 COLUMNS = (
     "source", "setting", "method", "variant", "control", "published", *CONTEXT,
-    *(f"{metric}{suffix}" for metric in METRICS for suffix in INTERVAL),
+    *(f"{metric}{suffix}" for metric in METRICS for suffix in SUMMARY),
     *COUNTS, "status", "rows_hash",
 )  # fmt: skip
 

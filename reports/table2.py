@@ -16,12 +16,12 @@ from core.randomness import numpy_rng
 from evaluation.protocol import Protocol
 from evaluation.statistics import bootstrap_mean
 from reports import comparison, published
-from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, INTERVAL, METRICS, to_csv
+from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, INTERVAL, METRICS, SUMMARY, to_csv
 from reports.settings import Setting
 
 __all__ = ["CATEGORY_COLUMNS", "COLUMNS", "METRICS", "Setting", "by_category", "table", "to_csv"]
 
-PER_METRIC = (*INTERVAL, "_published", *DIFFERENCE)
+PER_METRIC = (*SUMMARY, "_published", *DIFFERENCE)
 COLUMNS = (
     "setting", "method", "variant", "control",
     *(f"{metric}{suffix}" for metric in METRICS for suffix in PER_METRIC),

@@ -20,7 +20,7 @@ from evaluation.protocol import Protocol
 from evaluation.statistics import bootstrap_mean
 from methods.settings import read_yaml
 from reports import comparison, markdown
-from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, INTERVAL, METRICS
+from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, INTERVAL, METRICS, SUMMARY
 from reports.costs import costs
 from reports.schedules import refuse_unknown
 from reports.settings import Setting, planned
@@ -29,7 +29,7 @@ FILE = Path(__file__).with_name("table_s1.yaml")
 COSTS = ("parameters", "training_flops", *(f"seconds{suffix}" for suffix in INTERVAL))
 COLUMNS = (
     "matching", "column", "setting", "method", "variant", "against",
-    *(f"{metric}{suffix}" for metric in METRICS for suffix in (*INTERVAL, *DIFFERENCE)),
+    *(f"{metric}{suffix}" for metric in METRICS for suffix in (*SUMMARY, *DIFFERENCE)),
     *COSTS, *COUNTS, *CONTEXT, "status", "rows_hash",
 )  # fmt: skip
 

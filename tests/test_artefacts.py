@@ -24,9 +24,10 @@ def write_rows(folder, failed=()):
     """Rows of every setting that the tables need at scale smoke; those in `failed` have nothing that succeeded."""
     smoke = Dag(config.load({"scale": "smoke"}))
     for path in {path for artefact in TABLES for path in smoke.rows(artefact.name)}:
-        method, variant = path.split("/")[-3:-1]
+        protocol, method, variant = path.split("/")[-4:-1]
         values = 0.5 + 0.1 * numpy_rng("artefacts", method, variant).normal(size=6)
-        rows = make_rows(method, variant, fscore=values, failed=range(6) if f"{method}/{variant}" in failed else ())
+        bad = range(6) if f"{method}/{variant}" in failed else ()
+        rows = make_rows(method, variant, fscore=values, failed=bad, protocol=protocol)
         (folder / path).parent.mkdir(parents=True)
         rows.to_parquet(folder / path)
 
@@ -49,6 +50,8 @@ def test_every_table_is_made_and_printed(tmp_path):
         assert (tmp_path / artefact.paths[0]).with_suffix(".md").read_text() in process.stderr
     claims = pd.read_csv(tmp_path / "reports/claims.csv").set_index("claim")
     assert claims.loc["mar_hr_helps", "n_objects"] == 6
+    judged = claims.loc["pyramid_beats_twice_the_tokens"]
+    assert (judged["protocol"], judged["n_objects"]) == ("vecset", 6)
 
 
 def test_what_was_made_is_listed_with_its_hash(tmp_path):

@@ -62,6 +62,12 @@ MISTAKES = [
     ({"seeds": []}, "seeds", ""),
     ({"seeds": 3}, "seeds", "is not of type"),
     ({"evaluation": {"protocol": "v2"}}, "no protocol named 'v2'", "v1"),
+    ({"figure4": {"protocol": "vexset"}}, "no protocol named 'vexset'", "did you mean vecset"),
+    (
+        {"table_s1": {"protocol": "triposr"}},
+        "figure5.of: the rows of table_s1 are of protocol triposr",
+        "same `protocol`",
+    ),
     ({"table2": {"settings": ["mar3dd/full"]}}, "no method 'mar3dd'", "did you mean 'mar3d'"),
     ({"table2": {"settings": ["mar3d/ful"]}}, "no variant of mar3d 'ful'", "did you mean 'full'"),
     ({"table2": {"settings": ["mar3d"]}}, "'mar3d' is not method/variant", "mar3d/full"),

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> list[Path]:
     from evaluation import protocol as protocols
     from reports import rows as readers
 
-    rows, protocol = readers.read(args.rows), protocols.load(args.protocol)
+    rows, protocol = readers.read(args.rows, args.protocol), protocols.load(args.protocol)
     found = readers.one(rows, "protocol")
     if found != protocol.name:
         raise UserError(f"the rows are of protocol {found}, but the figure asks for {protocol.name}")

@@ -15,7 +15,7 @@ from evaluation.protocol import Protocol
 from evaluation.statistics import bootstrap_mean
 from methods import registry
 from methods.vae_study.tokens import KINDS, token_counts
-from reports import rows
+from reports import comparison, rows
 from reports.figures.style import MARKS, note
 
 METHOD = "vae_study"
@@ -23,8 +23,9 @@ LABELS = {"pyramid": "pyramid", "single": "single level", "triple": "three level
 COUNTS = {"quarter_lr": "LR/4", "lr": "LR", "half_hr": "HR/2", "hr": "HR", "twice_hr": "2×HR"}
 COLUMNS = (
     "kind", "count", "tokens", "method", "variant", "metric", "mean", "low", "high",
-    "n_objects", "n_seeds", "n_failed", "dataset", "scale", "protocol",
+    "n_objects", "n_seeds", "n_failed", "dataset", "scale", "protocol", "rows_hash",
 )  # fmt: skip
+BOXES = {"longest_side": "each mesh in its own box", "truth": "both meshes in the true one's box", "none": "no box"}
 HEIGHT = 2.75  # inches
 DODGE = 1.06  # neighbours on the axis stand apart by this factor, so that intervals do not hide each other
 
@@ -64,6 +65,7 @@ def points(all_rows: pd.DataFrame, protocol: Protocol, tokens: Mapping[str, int]
                 found = bootstrap_mean(values / unit, rng=numpy_rng("figure4", *context.values(), kind, count, metric))
                 about = {"kind": kind, "count": count, "tokens": number, "metric": metric, **context}
                 about |= {"method": METHOD, "variant": f"{kind}_{count}"}
+                about["rows_hash"] = comparison.hash_of(mine, protocol)
                 numbers = {"mean": found.mean, "low": found.low, "high": found.high, "n_objects": found.n}
                 lines.append({**about, **numbers, "n_seeds": len(seeds), "n_failed": failed})
     if not lines:
@@ -119,8 +121,13 @@ def caption(table: pd.DataFrame, protocol: Protocol, dataset: str, scale: str) -
         f"Bars: 95 % bootstrap intervals over objects{' and seeds' if seeds != '1' else ''}; seeds: {seeds}.{lost}"
         " Points of one count stand side by side."
         " Each kind is one VAE with a bank of queries for each count, all else shared; the posterior mean is decoded."
-        f" Dataset {dataset}, scale {scale}, protocol {protocol.name}."
+        f" Dataset {dataset}, scale {scale}, protocol {protocol.name} ({placing(protocol)})."
     )
+
+
+def placing(protocol: Protocol) -> str:
+    """How the protocol places the two meshes before it measures, in words."""
+    return f"{BOXES[protocol.normalise]}, {'not aligned' if protocol.align.starts == 'none' else 'aligned'}"
 
 
 def _range(values: pd.Series) -> str:

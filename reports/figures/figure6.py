@@ -9,7 +9,7 @@ import numpy as np
 
 from core.errors import UserError
 from core.randomness import numpy_rng
-from reports.figures.figure4 import COUNTS, LABELS, METHOD, counts_at, metrics
+from reports.figures.figure4 import COUNTS, LABELS, METHOD, counts_at, metrics, placing
 from reports.figures.gallery import Cell, Gallery, cut, framed
 from reports.figures.material import Material
 from reports.figures.normals import normal_map, pixel_of, radius_of
@@ -99,6 +99,6 @@ def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
         f" Objects: {in_words(quantiles)} of that distance over the n = {n} test objects that have such walls."
         " Reconstructions stand as they were decoded."
         f" IoU: volume IoU at {viou.removeprefix('viou_')}³ cells ↑, and CD: {cd.replace('cd_', 'CD-')} ↓, of the whole"
-        f" object. Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name},"
-        " first seed."
+        f" object. Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name}"
+        f" ({placing(protocol)}), first seed."
     )

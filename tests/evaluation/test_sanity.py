@@ -118,6 +118,22 @@ def test_normalisation_hides_size_and_place_but_the_truths_box_does_not(sphere):
     assert score(other, ball, replace(v1, normalise="truth"))["cd_avg_before"] > 1
 
 
+def test_a_shrunk_reconstruction_loses_under_the_protocol_of_the_vae_alone(sphere):
+    """A ball that comes 5 % too small: its own box hides that, the truth's does not."""
+    ball, small = sphere(0.8), sphere(0.8 * 0.95)
+    recipes = {name: replace(protocol.load(name), viou=(64,)) for name in ("v1", "vecset")}
+    found = {name: score(small, ball, recipe) for name, recipe in recipes.items()}
+    floor = 0.5 * np.sqrt(4 * np.pi / recipes["v1"].points)  # of a unit sphere, which both are in their own box
+    assert found["v1"]["cd_avg"] == pytest.approx(floor, rel=0.03)
+    assert found["v1"]["fscore_0.05"] > 0.999 and found["v1"]["viou_64"] > 0.98
+    shrunk = found["vecset"]
+    assert shrunk["cd_sum"] == pytest.approx(2 * 0.05, rel=0.02)  # every point is 0.05 of the truth's box away
+    assert shrunk["fscore_0.02"] == 0
+    assert shrunk["viou_64"] == pytest.approx(0.95**3, abs=0.01)
+    whole = score(ball, ball, recipes["vecset"])
+    assert whole["cd_sum"] == pytest.approx(2 * floor, rel=0.03) and whole["viou_64"] == 1
+
+
 def test_failure_policy_is_the_worst_of_every_metric(chiral):
     for name in protocol.names():
         recipe = replace(protocol.load(name), points=1000)

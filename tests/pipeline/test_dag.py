@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from core.errors import UserError
+from evaluation import protocol
 from methods import registry
 from pipeline import config
-from pipeline.artefacts import ARTEFACTS, EVERYTHING, asked_for
+from pipeline.artefacts import ARTEFACTS, EVERYTHING, asked_for, protocol_of
 from pipeline.dag import Dag
+from reports import claims, contrast
 
 SMOKE = {"scale": "smoke"}
 
@@ -128,6 +130,33 @@ def test_an_artefact_needs_the_rows_of_those_it_is_judged_on_each_once():
     assert len(set(judged)) == len(judged)
     for other in smoke.config["claims"]["of"]:
         assert set(smoke.rows(other)) <= set(judged)
+
+
+def test_the_vae_is_judged_under_a_protocol_in_which_every_displacement_counts():
+    smoke = dag()
+    for name in ("figure4", "figure6"):
+        recipe = protocol.load(protocol_of(smoke.config, name))
+        assert (recipe.normalise, recipe.align.starts) == ("truth", "none") and recipe.viou
+        assert {path.split("/")[4] for path in smoke.rows(name)} == {recipe.name}
+        assert smoke.report_arguments(name).startswith(f"--protocol {recipe.name}")
+        assert smoke.description(name).endswith(f"protocol {recipe.name}")
+    assert smoke.description("table2").endswith("protocol v1")
+
+
+def test_every_claim_finds_its_rows_under_its_protocol():
+    smoke = dag()
+    judged = {tuple(path.split("/")[4:7]) for path in smoke.rows("claims")}
+    assert {name for name, _, _ in judged} == {"v1", "vecset"}
+    for claim in claims.read()["claims"].values():
+        recipe = claims.protocol_of(claim, protocol.load("v1")).name
+        for setting in contrast.parse(claim["expression"]).weights:
+            assert (recipe, *setting.split("/")) in judged
+
+
+def test_another_protocol_of_the_run_leaves_those_that_are_named():
+    other = dag(evaluation={"protocol": "triposr"})
+    assert {path.split("/")[4] for path in other.rows("claims")} == {"triposr", "vecset"}
+    assert {path.split("/")[4] for path in other.rows("table2")} == {"triposr"}
 
 
 def test_a_scale_may_run_less():

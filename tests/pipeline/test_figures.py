@@ -14,8 +14,8 @@ def dag(**given):
 
 def test_figure4_needs_each_kind_at_each_count_once():
     paths = dag(seeds=[0, 1]).rows("figure4")
-    assert len(set(paths)) == len(paths) == 15  # the study has no randomness after training: one seed
-    assert "runs/procedural/smoke/rows/v1/vae_study/single_twice_hr/seed0.parquet" in paths
+    assert len(set(paths)) == len(paths) == 2 * 15  # each seed trains VAEs of its own
+    assert "runs/procedural/smoke/rows/vecset/vae_study/single_twice_hr/seed0.parquet" in paths
 
 
 def test_figure6_needs_no_more_than_figure4():

@@ -94,8 +94,8 @@ def test_seeds_are_paired_and_counted(judged):
 def flattening(judged, half, hr, twice):
     spec = {"level": 0.05, "claims": {"flattens": SPEC["claims"]["vae_gain_flattens"]}}
     frames = [
-        make_rows("vae_study", f"pyramid_{tokens}", fscore=VALUES).assign(
-            cd_avg=cd + 0.001 * numpy_rng("flat", tokens).normal(size=16)
+        make_rows("vae_study", f"pyramid_{tokens}", fscore=VALUES, protocol="vecset").assign(
+            cd_sum=cd + 0.001 * numpy_rng("flat", tokens).normal(size=16)
         )
         for tokens, cd in (("half_hr", half), ("hr", hr), ("twice_hr", twice))
     ]
@@ -107,6 +107,53 @@ def test_a_gain_flattens_if_the_next_doubling_brings_less_than_half_of_the_last(
     assert flattening(judged, 0.06, 0.03, 0.005) == "contradicted"
     assert flattening(judged, 0.06, 0.03, 0.015) == "inconclusive"  # exactly half
     assert flattening(judged, 0.03, 0.03, 0.03) == "inconclusive"  # no gain before, nothing to flatten
+
+
+CLAIM = "pyramid_beats_twice_the_tokens"
+VAE = {"level": 0.05, "claims": {name: SPEC["claims"][name] for name in ("mar_hr_helps", CLAIM)}}
+
+
+def reconstructions(protocol, pyramid, single):
+    """Rows of both sides of the claim about the VAE, with these Chamfer distances."""
+    pairs = (("pyramid_hr", pyramid), ("single_twice_hr", single))
+    return [make_rows("vae_study", variant, fscore=VALUES, cd=cd, protocol=protocol) for variant, cd in pairs]
+
+
+def test_each_claim_is_judged_on_the_rows_of_its_own_protocol(judged):
+    generated = [make_rows("mar3d", fscore=VALUES), make_rows("mar3d", "no_mar_hr", fscore=VALUES - 0.1)]
+    # Under v1 the same settings say the opposite: what is not of the claim's protocol must not count.
+    rebuilt = [*reconstructions("vecset", 0.1, 0.3), *reconstructions("v1", 0.3, 0.1)]
+    frame = judged(*generated, *rebuilt, spec=VAE)
+    line = frame.loc[CLAIM]
+    assert (line["protocol"], line["verdict"], line["n_objects"]) == ("vecset", "reproduced", 16)
+    assert line["effect"] == pytest.approx(-0.2)
+    assert (line["dataset"], line["scale"], line["family"]) == ("procedural", "smoke", 2)
+    assert line["rows_hash"] == judged(*rebuilt[:2], spec=VAE).loc[line.name, "rows_hash"]
+    assert (frame.loc["mar_hr_helps", "protocol"], frame.loc["mar_hr_helps", "verdict"]) == ("v1", "reproduced")
+
+
+def test_a_claim_whose_rows_are_of_another_protocol_is_not_run(judged):
+    line = judged(*reconstructions("v1", 0.1, 0.3), spec=VAE).loc[CLAIM]
+    assert (line["protocol"], line["verdict"]) == ("vecset", "not run")
+    assert line["status"] == "not run: no rows of vae_study/pyramid_hr, vae_study/single_twice_hr"
+
+
+def test_rows_under_whose_protocol_nothing_is_judged_are_refused(judged):
+    with pytest.raises(UserError, match="rows of protocol instantmesh, under which no claim is judged"):
+        judged(make_rows("mar3d", fscore=VALUES), make_rows("mar3d", fscore=VALUES, protocol="instantmesh"))
+
+
+def test_the_page_says_the_protocol_of_each_claim_and_its_metric(write):
+    rebuilt = reconstructions("vecset", 0.1, 0.3)
+    control = make_rows("vae_ceiling", fscore=VALUES, protocol="vecset")  # no place among the controls under v1
+    all_rows = rows.read(write(make_rows("mar3d", fscore=VALUES), *rebuilt, control))
+    text = claims_page.render(claims.table(all_rows, VAE, V1, PRINTED), all_rows, V1, PRINTED, 0.05)
+    lines = [line.split(" | ") for line in text.splitlines()]
+    generation, vae = (line for line in lines if line[0] in ("| MAR-HR helps.", f"| {SPEC['claims'][CLAIM]['says']}"))
+    assert (generation[2], generation[3][:6]) == ("v1", "F@0.1:")
+    assert (vae[2], vae[3][:7]) == ("vecset", "CD-sum:")
+    standing = text.split("among the controls, protocol v1")[1]
+    assert "MAR-3D" in standing and "VAE" not in standing
 
 
 def test_the_claims_of_the_paper_are_there_and_each_is_possible_to_judge():
@@ -129,7 +176,11 @@ def test_where_the_paper_prints_numbers_they_are_on_the_side_of_its_claim():
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"expression": "mar3d/full"}, "bad: 'mar3d/full' is not an inequality"), ({"metrc": "cd"}, "no key 'metrc'")],
+    [
+        ({"expression": "mar3d/full"}, "bad: 'mar3d/full' is not an inequality"),
+        ({"metrc": "cd"}, "no key 'metrc'"),
+        ({"protocol": "vexset"}, "bad: there is no protocol named 'vexset'.*did you mean vecset"),
+    ],
 )
 def test_a_bad_claim_is_one_sentence(tmp_path, change, says):
     import yaml
@@ -145,7 +196,7 @@ def test_the_page_names_scale_verdicts_and_what_was_not_run(write):
     all_rows = rows.read(write(*frames, make_rows("retrieval", fscore=VALUES + 0.1)))
     frame = claims.table(all_rows, SPEC, V1, PRINTED)
     text = claims_page.render(frame, all_rows, V1, PRINTED, SPEC["level"])
-    assert "dataset procedural, scale smoke, protocol v1. 1 reproduced, 0 contradicted, 0 inconclusive" in text
+    assert "dataset procedural, scale smoke, protocol v1 and, where the column says so, vecset. 1 reproduced" in text
     assert "**not run** (no rows of dit/dit_lr)" in text
     assert "*Nearest training shape*" in text
     parts = text.split("Where the judged method stands")

@@ -17,6 +17,7 @@ from evaluation.metrics import Transform
 from evaluation.placement import columns
 from methods.meshes import file_name, write_ply
 from reports import __main__ as front_door
+from reports.comparison import hash_of
 from reports.figures import command, figure3, figure4, figure5, style
 from reports.figures.gallery import cut, framed
 from reports.figures.material import Material
@@ -156,6 +157,7 @@ def study_rows(kinds=("pyramid", "single", "triple"), seeds=(0,)) -> pd.DataFram
                     line = {"dataset": "procedural", "scale": "smoke", "object": f"o{i}", "view": 0, "seed": seed}
                     line |= {"method": "vae_study", "variant": f"{kind}_{count}", "protocol": "v1", "status": "ok"}
                     line |= {"cd_avg": rng.random(), "viou_128": np.nan if i == 5 else rng.random(), "reason": ""}
+                    line |= {"fscore_0.1": rng.random(), "nc": rng.random()}
                     lines.append(line)
     return pd.DataFrame(lines)
 
@@ -172,6 +174,18 @@ def test_figure4_shows_the_means_of_the_rows_at_the_tokens_of_the_scale():
         assert line.mean == pytest.approx(mine[line.metric].mean())
         assert line.low < line.mean < line.high
         assert line.n_objects == (5 if line.metric == "viou_128" else 6)
+
+
+def test_figure4_says_how_its_protocol_places_the_meshes_and_of_which_rows_it_is():
+    vecset = protocol.load("vecset")
+    study = study_rows().assign(protocol="vecset").rename(columns={"cd_avg": "cd_sum", "fscore_0.1": "fscore_0.02"})
+    table = figure4.points(study, vecset, figure4.counts_at("smoke"))
+    assert set(table["metric"]) == {"cd_sum", "viou_128"} and set(table["protocol"]) == {"vecset"}
+    text = figure4.caption(table, vecset, "procedural", "smoke")
+    assert "protocol vecset (both meshes in the true one's box, not aligned)." in text
+    assert figure4.placing(V1) == "each mesh in its own box, aligned"
+    line = table.iloc[0]
+    assert line["rows_hash"] == hash_of(study[study["variant"] == line["variant"]], vecset)
 
 
 def test_counts_of_figure4_that_come_to_the_same_number_share_a_tick():

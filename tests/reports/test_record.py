@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import UserError
 from evaluation.protocol import load
-from reports import comparison
+from reports import comparison, rows
 from reports.record import record
 from tests.reports.conftest import make_rows
 
@@ -73,8 +73,49 @@ def test_table_and_rows_are_kept(run):
 def test_rows_of_a_seed_that_the_table_does_not_have_are_refused(run):
     place = run / "runs" / "procedural" / "smoke" / "rows" / "v1" / "mar3d" / "full"
     make_rows("mar3d", "full", fscore=VALUES, seed=1).to_parquet(place / "seed1.parquet")
-    with pytest.raises(UserError, match=r"rows of mar3d/full that are there now \(seeds 0, 1\)"):
+    with pytest.raises(UserError, match=r"rows of mar3d/full that are there now \(protocol v1, seeds 0, 1\)"):
         record(run / "reports", run / "runs", run / "kept")
+
+
+@pytest.fixture
+def rebuilt(run):
+    """The same run with a table of the VAE under another protocol, listed beside Table 2."""
+    place, rows = run / "runs/procedural/smoke", make_rows("vae_study", "pyramid_hr", fscore=VALUES, protocol="vecset")
+    path = place / "rows/vecset/vae_study/pyramid_hr/seed0.parquet"
+    path.parent.mkdir(parents=True)
+    rows.to_parquet(path)
+    generated = place / "generated/vae_study/pyramid_hr/seed0"
+    generated.mkdir(parents=True)
+    shared = json.loads((place / "generated/mar3d/full/seed0/manifest.json").read_text())
+    (generated / "manifest.json").write_text(json.dumps(shared))
+    line = {"method": "vae_study", "variant": "pyramid_hr", "dataset": "procedural", "scale": "smoke"}
+    line |= {"protocol": "vecset", "rows_hash": comparison.hash_of(rows, load("vecset"))}
+    pd.DataFrame([line]).to_csv(run / "reports" / "figure4.csv", index=False)
+    listed = [run / "reports" / name for name in ("table2.csv", "figure4.csv")]
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  reports/{path.name}\n" for path in listed]
+    (run / "reports" / "all").write_text("".join(lines))
+    return run
+
+
+def test_rows_of_every_protocol_that_a_table_is_of_are_kept(rebuilt):
+    record(rebuilt / "reports", rebuilt / "runs", rebuilt / "kept")
+    kept = pd.read_csv(rebuilt / "kept" / "rows.csv")
+    assert {name: set(part["method"]) for name, part in kept.groupby("protocol")} == {
+        "v1": {"mar3d"}, "vecset": {"vae_study"},
+    }  # fmt: skip
+    manifest = json.loads((rebuilt / "kept" / "manifest.json").read_text())
+    assert "vae_study/pyramid_hr/seed0" in manifest["generated"]
+    for name in ("v1", "vecset"):  # each table can be made of them again
+        assert set(rows.read([rebuilt / "kept" / "rows.csv"], name)["protocol"]) == {name}
+
+
+def test_rows_of_another_protocol_that_a_table_was_not_made_of_are_refused(rebuilt):
+    path = rebuilt / "runs/procedural/smoke/rows/vecset/vae_study/pyramid_hr/seed0.parquet"
+    make_rows("vae_study", "pyramid_hr", fscore=[0.9, 0.9, 0.9], protocol="vecset").to_parquet(path)
+    with pytest.raises(
+        UserError, match=r"rows of vae_study/pyramid_hr that are there now \(protocol vecset, seeds 0\)"
+    ):
+        record(rebuilt / "reports", rebuilt / "runs", rebuilt / "kept")
 
 
 def test_no_table_is_one_sentence(tmp_path):

@@ -34,6 +34,18 @@ def test_what_is_no_parquet_file_is_one_sentence(tmp_path, write):
         rows.read(write(make_rows("m", fscore=[0.5]).drop(columns="status")))
 
 
+def test_of_a_file_of_several_protocols_one_is_taken_and_of_another_file_nothing_is_hidden(tmp_path, write):
+    both = [make_rows("m", fscore=[0.5], protocol=name) for name in ("v1", "vecset")]
+    recorded = tmp_path / "rows.csv"
+    rows.read(write(*both)).to_csv(recorded, index=False)
+    assert set(rows.read([recorded])["protocol"]) == {"v1", "vecset"}
+    taken = rows.read([recorded], "vecset")
+    assert set(taken["protocol"]) == {"vecset"} and "cd_avg" not in taken
+    (wrong,) = write(make_rows("n", fscore=[0.5], protocol="triposr"))
+    with pytest.raises(UserError, match="one table is of one protocol, but the rows hold triposr, vecset"):
+        rows.one(rows.read([recorded, wrong], "vecset"), "protocol")
+
+
 def test_the_hash_sees_metrics_and_not_seconds(write):
     one, two = (rows.read(write(make_rows("m", fscore=[0.5, 0.6]))) for _ in range(2))
     assert not one["seconds_sample"].equals(two["seconds_sample"])

@@ -69,6 +69,17 @@ def test_a_setting_without_rows_is_missing_not_absent(build):
     assert frame.loc["no_mar_hr", "status"].startswith("missing")
 
 
+def test_the_median_is_over_objects_of_the_mean_over_seeds(build):
+    first, second = [0.1, 0.2, 0.9, 0.5, 0.4], [0.3, 0.8, 0.1, 0.5, 0.6]  # means 0.2, 0.5, 0.5, 0.5, 0.5
+    frame = build([make_rows("mar3d", fscore=values, seed=s) for s, values in enumerate((first, second))], [FULL])
+    line = frame.loc["full"]
+    assert (line["fscore_median"], line["fscore"]) == (pytest.approx(0.5), pytest.approx(0.44))
+    frame = build([make_rows("mar3d", fscore=np.ones(5), failed=[0, 1])], [FULL])
+    assert (frame.loc["full", "cd_median"], frame.loc["full", "fscore_median"]) == (pytest.approx(0.1), 1.0)
+    lost = build([make_rows("mar3d", fscore=np.ones(5), failed=range(5))], [FULL]).loc["full"]
+    assert np.isnan(lost["fscore_median"])
+
+
 def test_the_interval_of_a_difference_to_a_control_with_one_seed_holds_the_seeds(build):
     seeds = [make_rows("mar3d", fscore=np.full(8, 0.5 + shift), seed=s) for s, shift in enumerate((-0.1, 0.1))]
     line = build([*seeds, make_rows("ground_truth", fscore=np.ones(8))], [FULL, FLOOR]).iloc[1]
