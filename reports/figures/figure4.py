@@ -25,7 +25,7 @@ COLUMNS = (
     "kind", "count", "tokens", "method", "variant", "metric", "mean", "low", "high",
     "n_objects", "n_seeds", "n_failed", "dataset", "scale", "protocol", "rows_hash",
 )  # fmt: skip
-BOXES = {"longest_side": "each mesh in its own box", "truth": "both meshes in the true one's box", "none": "no box"}
+BOXES = {"longest_side": "a box for each mesh", "truth": "one box for both meshes", "none": "no box"}
 HEIGHT = 2.75  # inches
 DODGE = 1.06  # neighbours on the axis stand apart by this factor, so that intervals do not hide each other
 

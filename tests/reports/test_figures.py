@@ -182,8 +182,8 @@ def test_figure4_says_how_its_protocol_places_the_meshes_and_of_which_rows_it_is
     table = figure4.points(study, vecset, figure4.counts_at("smoke"))
     assert set(table["metric"]) == {"cd_sum", "viou_128"} and set(table["protocol"]) == {"vecset"}
     text = figure4.caption(table, vecset, "procedural", "smoke")
-    assert "protocol vecset (both meshes in the true one's box, not aligned)." in text
-    assert figure4.placing(V1) == "each mesh in its own box, aligned"
+    assert "protocol vecset (one box for both meshes, not aligned)." in text
+    assert figure4.placing(V1) == "a box for each mesh, aligned"
     line = table.iloc[0]
     assert line["rows_hash"] == hash_of(study[study["variant"] == line["variant"]], vecset)
 
