@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.randomness import numpy_rng
 from methods.registry import SCALES, Plan, resolve, stage_folder
 
 KEY = "guidance"
@@ -62,6 +61,7 @@ def vious(
     plan: Plan, value: float, samples: Sequence[Any], *, runs: Path, dataset: str, seed: int
 ) -> list[float | None]:
     """Volume IoU of a plan's trained stages on each of the samples, with this guidance scale."""
+    from core.randomness import numpy_rng
     from methods import manifest
     from methods.run import make_method
 
