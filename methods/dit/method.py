@@ -122,8 +122,8 @@ class DiTGenerator(LatentGenerator):
         super().__init__(params, stages["vae"], device)
         self.models = {name: self.held(load_dit(stages[name], device)) for name in MAR if name in stages}
 
-    def sample(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
-        """See `LatentGenerator.sample`."""
+    def latents(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
+        """See `LatentGenerator.latents`."""
         sampling, models = self.params["sampling"], self.models
         for name, bank in (("flow", "lr"), ("dit_hr_direct", "hr")):
             if name in models:

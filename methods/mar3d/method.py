@@ -301,8 +301,16 @@ class LatentGenerator(ABC):
         return lowered(module, self.params["sampling"]["precision"])
 
     @abstractmethod
-    def sample(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
-        """The bank, and standardised latents (b, tokens, channels), for images (b, h, w, 4) uint8."""
+    def latents(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
+        """The bank, and standardised latents (b, tokens, channels), for images (b, h, w, 4) uint8.
+
+        Called under the autocast of `sampling.precision`, which what `held` returns needs.
+        """
+
+    def sample(self, images: np.ndarray, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
+        """What `latents` gives, in the precision of sampling, for images (b, h, w, 4) uint8."""
+        with autocast(self.device, self.params["sampling"]["precision"]):
+            return self.latents(torch.from_numpy(images).to(self.device), rngs)
 
     @torch.no_grad()
     def generate(
@@ -314,26 +322,22 @@ class LatentGenerator(ABC):
     ) -> list[Mesh | Failure]:
         """One mesh an image; `ground_truth` is not used."""
         start = time.monotonic()
-        bank, latents = self._sample(images, rngs)
+        bank, latents = self.sample(images, rngs)
         return self._decode(bank, latents, {"sample": (clock(self.device) - start) / len(images)})
 
     @torch.no_grad()
     def viou(self, samples: Sequence[Sample], *, rngs: Sequence[np.random.Generator]) -> list[float | None]:
         """Volume IoU of what is generated from each view's image with the true shape; see `field_viou`."""
-        bank, latents = self._sample(np.stack([sample.image() for sample in samples]), rngs)
+        bank, latents = self.sample(np.stack([sample.image() for sample in samples]), rngs)
         restored, precision = self.scaling.restore(bank, latents), self.params["sampling"]["precision"]
         return [field_viou(self.vae, row[None], s, precision) for row, s in zip(restored, samples, strict=True)]
 
     @torch.no_grad()
     def flops(self, images: np.ndarray, *, rngs: Sequence[np.random.Generator]) -> dict[str, float]:
         """FLOPs of one object by phase, counted while these images are generated from; see `Generator.flops`."""
-        (bank, latents), sampled = counted(lambda: self._sample(images, rngs))
+        (bank, latents), sampled = counted(lambda: self.sample(images, rngs))
         _, decoded = counted(lambda: self._decode(bank, latents))
         return {"sample": sampled / len(images), "decode": decoded / len(images)}
-
-    def _sample(self, images: np.ndarray, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
-        with autocast(self.device, self.params["sampling"]["precision"]):
-            return self.sample(torch.from_numpy(images).to(self.device), rngs)
 
     def _decode(self, bank: str, latents: Tensor, seconds: Mapping[str, float] | None = None) -> list[Mesh | Failure]:
         restored, precision = self.scaling.restore(bank, latents), self.params["sampling"]["precision"]
@@ -353,8 +357,8 @@ class Cascade(LatentGenerator):
             for name in ("lr", "hr", "hr_direct")
         )
 
-    def sample(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
-        """See `LatentGenerator.sample`."""
+    def latents(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
+        """See `LatentGenerator.latents`."""
         sampling = self.params["sampling"]
         if self.direct is not None:
             return "hr", sample(self.direct, images, None, rngs=rngs, params=sampling["hr"])

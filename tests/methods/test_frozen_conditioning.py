@@ -83,7 +83,7 @@ def test_mar3d_is_fitted_and_generates(image_encoder, data, prepared, vae, tmp_p
         assert read_json(stages[stage] / "costs.json")["parameters"] == counted
     images = pictures(prepared)
     cascade = method.load(stages, "cpu")
-    bank, latents = cascade.sample(torch.from_numpy(images), [numpy_rng("a", i) for i in range(len(images))])
+    bank, latents = cascade.sample(images, [numpy_rng("a", i) for i in range(len(images))])
     assert bank == "hr" and latents.shape == (2, 16, 4) and latents.isfinite().all()
     assert all(isinstance(r, Mesh) or r.reason for r in generated(cascade, images))
     # Weights other than those it was trained behind are not used in silence.
