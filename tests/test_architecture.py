@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 
 import pytest
 
@@ -10,6 +11,7 @@ from core.identity import ROOT
 
 ROOMS = ("data", "methods", "evaluation", "reports")
 PROJECT = {*ROOMS, "benchmarks", "core", "pipeline", "tests"}
+OPTIONAL = {"pytorch3d", "kaolin", "point-cloud-utils"}  # used where they are installed, needed nowhere
 PACKAGES = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}  # where a package is imported by another name
 
 
@@ -61,7 +63,8 @@ def imported(room):
     return found
 
 
-TABLE = allowed((ROOT / "docs/architecture.md").read_text(encoding="utf-8"))
+PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+TABLE = allowed(PAGE)
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -74,6 +77,17 @@ def test_a_room_imports_what_the_table_says(room):
 
 def test_core_imports_no_room():
     assert not {name for name in imported("core") if name.split(".")[0] in PROJECT}
+
+
+def test_what_is_imported_is_declared_and_explained():
+    used = {name for folder in PROJECT for name in imported(folder) if name.split(".")[0] not in PROJECT} - OPTIONAL
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    stated = [*project["dependencies"], *(one for group in project["optional-dependencies"].values() for one in group)]
+    declared = {re.match(r"[\w-]+", one)[0] for one in stated}
+    assert not used - declared, "imported, but in no list of pyproject.toml"
+    cells = re.findall(r"^\| (.+?)(?: \(.+\))? \|", PAGE.split("## Dependencies")[1], flags=re.MULTILINE)
+    explained = {name.split()[0].lower() for cell in cells for name in cell.split(", ")} - {"package"}
+    assert declared == explained, "the dependencies of pyproject.toml and those of docs/architecture.md differ"
 
 
 def test_imports_are_found_wherever_they_stand():
