@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     keep.add_argument("--reports", type=Path, default=Path("reports"), help="where they lie")
     keep.add_argument("--runs", type=Path, default=Path("runs"))
     keep.add_argument("--out", type=Path, required=True, help="folder")
+    keep.add_argument("--also", nargs="*", type=Path, default=[], help="pictures to keep beside them")
     keep.set_defaults(make=record)
     return main
 
@@ -138,7 +139,7 @@ def record(args: argparse.Namespace) -> None:
     """Keep a run."""
     from reports.record import record
 
-    print(f"{args.out}: {', '.join(record(args.reports, args.runs, args.out))}")
+    print(f"{args.out}: {', '.join(record(args.reports, args.runs, args.out, args.also))}")
 
 
 def main() -> None:
