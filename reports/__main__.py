@@ -60,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     keep.add_argument("--out", type=Path, required=True, help="folder")
     keep.add_argument("--also", nargs="*", type=Path, default=[], help="pictures to keep beside them")
     keep.set_defaults(make=record)
+    page = commands.add_parser("front_page", help="the README's table, from the recorded default run")
+    page.set_defaults(make=front_page)
     return main
 
 
@@ -133,6 +135,13 @@ def everything(args: argparse.Namespace) -> None:
     """What was made, as `sha256sum --check` reads it."""
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path}\n" for path in args.files]
     write_text(args.out, "".join(lines))
+
+
+def front_page(args: argparse.Namespace) -> None:
+    """Write the README's table."""
+    from reports.front_page import write
+
+    write()
 
 
 def record(args: argparse.Namespace) -> None:
