@@ -52,6 +52,11 @@ def load(given: Mapping[str, Any]) -> dict[str, Any]:
     validate(config, SCHEMA, "the configuration")
     config = _with_dataset(config)
     protocol.load(config["evaluation"]["protocol"])
+    if config["evaluation"]["views"] > config["prepare"]["azimuths"]:
+        raise UserError(
+            f"evaluation.views is {config['evaluation']['views']}, but prepare.azimuths makes only"
+            f" {config['prepare']['azimuths']} upright views of an object"
+        )
     for name in ARTEFACTS:
         _check_artefact(name, config, scale)
     return config
@@ -64,7 +69,7 @@ def _check_artefact(name: str, config: Mapping[str, Any], scale: str) -> None:
         method, _, variant = run.partition("/")
         if not variant:
             raise UserError(f"{name}: {run!r} is not method/variant, for example mar3d/full")
-        registry.resolve(method, variant, scale)
+        _check_images(run, registry.resolve(method, variant, scale).params, config["prepare"]["image_size"])
     for path in declared.get("rows", ()):
         if not (ROOT / path).is_file():
             raise UserError(f"{name}.rows: there is no file {ROOT / path}")
@@ -76,6 +81,17 @@ def _check_artefact(name: str, config: Mapping[str, Any], scale: str) -> None:
                 f"{name}.of: the rows of {other} are of protocol {theirs}, those of {name} of {own}: give both the same"
                 " `protocol`"
             )
+
+
+def _check_images(run: str, params: Mapping[str, Any], image_size: int) -> None:
+    """An encoder that cuts images into patches needs whole ones; said here, before the stages before it are trained."""
+    encoder = params.get("image_encoder", {})
+    patch = encoder["scratch"]["patch"] if encoder.get("name") == "scratch" else 1
+    if image_size % patch:
+        raise UserError(
+            f"prepare.image_size is {image_size}, which the patches of {run} ({patch} pixels) do not divide: take a"
+            f" multiple of {patch}"
+        )
 
 
 def _typed(value: Any, key: str) -> Any:

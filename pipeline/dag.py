@@ -40,6 +40,14 @@ def _modules(folder: str, *but: str) -> list[str]:
     return [f"{folder}/{path.name}" for path in paths if path.stem not in ("__init__", "__main__", *but)]
 
 
+def _is_file(path: Path) -> bool:
+    """Whether it is, also for a name that no file can have and a folder that may not be entered: then it is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 class Dag:
     """The names of one configuration (from `pipeline.config.load`). Raises UserError where its data are not there."""
 
@@ -62,7 +70,8 @@ class Dag:
                 raise UserError(f"the dataset {self.dataset!r} has no object in its {split} split; give it some")
         if self.trained_on != self.dataset:
             self._check_not_taught()
-        key = {"objects": [[s.object, s.split, s.path] for s in self.objects], "prepare": config["prepare"]}
+        told = [[s.object, s.split, s.path, s.category, s.licence, s.attribution] for s in self.objects]
+        key = {"objects": told, "prepare": config["prepare"]}
         key |= {"shard_size": config["shard_size"], "max_faces": self.source.get("max_faces")}
         key |= {name: self.source[name] for name in ("up", "licences") if self.source.get(name)}
         key |= {"phases": phases} if (phases := [s.phases for s in self.objects if s.phases]) else {}
@@ -129,7 +138,7 @@ class Dag:
             return []
         root = Path(self.source.get("root", "."))
         paths = [root / spec.path for spec in self._specs(wildcards) if spec.path]
-        return [str(path) for path in paths if path.is_file() and path.resolve().is_relative_to(root)]
+        return [str(path) for path in paths if _is_file(path) and path.resolve().is_relative_to(root)]
 
     def prepare_job(self, wildcards: Any) -> str:
         """The JSON that `python -m data prepare --job` takes."""

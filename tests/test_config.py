@@ -68,6 +68,8 @@ MISTAKES = [
         "figure5.of: the rows of table_s1 are of protocol triposr",
         "same `protocol`",
     ),
+    ({"evaluation": {"views": 4}}, "evaluation.views is 4, but prepare.azimuths makes only 2", ""),
+    ({"prepare": {"image_size": 60}}, "which the patches of mar3d/full (16 pixels) do not divide", "multiple of 16"),
     ({"table2": {"settings": ["mar3dd/full"]}}, "no method 'mar3dd'", "did you mean 'mar3d'"),
     ({"table2": {"settings": ["mar3d/ful"]}}, "no variant of mar3d 'ful'", "did you mean 'full'"),
     ({"table2": {"settings": ["mar3d"]}}, "'mar3d' is not method/variant", "mar3d/full"),

@@ -74,7 +74,7 @@ def test_weights_gradients_moments_and_average():
     assert traced.parameters == PARAMETERS
     assert traced.weights == traced.gradients == traced.average == 4 * PARAMETERS
     assert traced.moments == pytest.approx(8 * PARAMETERS, abs=100)  # two moments, and a step count for each tensor
-    muon = trace(mlp_step(optimiser={**ADAMW, "name": "muon", "adamw_lr": 1e-3}))
+    muon = trace(mlp_step(optimiser={**ADAMW, "name": "muon", "adamw_lr": 1e-3, "momentum": 0.95, "ns_steps": 5}))
     assert muon.moments == pytest.approx(4 * WEIGHTS + 8 * (PARAMETERS - WEIGHTS), abs=100)
 
 

@@ -16,6 +16,7 @@ from methods.training.optimiser import build_optimisers, learning_rate_factor, s
 
 OPTIMISER = {
     "name": "muon", "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.01, "adamw_lr": 1e-2,
+    "momentum": 0.95, "ns_steps": 5,
     "warmup": 0.1, "floor": 0.01, "clip": 1.0, "ema": 0.9,
 }  # fmt: skip
 TRAINING = {"steps": 40, "batch": 16, "lr": 1e-2, "precision": "fp32"}

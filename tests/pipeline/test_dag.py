@@ -51,6 +51,29 @@ def test_a_folder_of_meshes_that_moves_keeps_its_data(tmp_path):
     assert names[0] == names[1]
 
 
+def test_what_an_index_tells_of_an_object_is_part_of_the_data(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.obj").write_text("")
+    names = set()
+    for told in ("chair,cc0", "stool,cc0", "chair,by"):
+        lines = [f"{k},{k}.obj,{split},{told}\n" for k, split in zip("abc", ("train", "val", "test"), strict=True)]
+        (tmp_path / "index.csv").write_text("id,path,split,category,licence\n" + "".join(lines))
+        entry = {"mine": {"source": "folder", "root": str(tmp_path), "index": "index.csv"}}
+        names.add(dag(dataset="mine", datasets=entry).prepared)
+    assert len(names) == 3
+
+
+def test_a_name_that_no_file_can_have_stops_no_run(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.obj").write_text("")
+    long = "x" * 300
+    lines = ["a,a.obj,train,x\n", "b,b.obj,val,x\n", "c,c.obj,test,x\n", f"d,{long}.obj,train,x\n"]
+    (tmp_path / "index.csv").write_text("id,path,split,category\n" + "".join(lines))
+    entry = {"mine": {"source": "folder", "root": str(tmp_path), "index": "index.csv"}}
+    raw = dag(dataset="mine", datasets=entry).raw_meshes(wildcards(split="train", shard="00000"))
+    assert [path.rsplit("/", 1)[1] for path in raw] == ["a.obj"]  # the other one is for the quarantine
+
+
 def test_stages_that_two_variants_share_have_one_name():
     smoke = dag()
     full = smoke.stages_of(wildcards(method="mar3d", variant="full", seed="0"))
