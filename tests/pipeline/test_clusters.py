@@ -45,10 +45,12 @@ def test_what_is_asked_for_grows_when_memory_was_short():
     assert all(set(scales) == {"smoke", "cpu", "gpu", "paper"} for scales in needs.NEEDS.values())
 
 
-def test_the_whole_table_is_planned_for_slurm_on_a_machine_without_it(tmp_path):
-    process = snakemake(tmp_path, "slurm", "-n", "--config", "scale=gpu", "--", "reports/table2.csv")
+@pytest.mark.parametrize("name, cores", [("slurm", []), ("multi_gpu", ["--cores", "2"])])
+def test_the_whole_table_is_planned_on_a_machine_without_the_cluster_or_the_cards(tmp_path, name, cores):
+    process = snakemake(tmp_path, name, *cores, "-n", "--config", "scale=gpu", "--", "reports/table2.csv")
     assert process.returncode == 0, process.stdout + process.stderr
-    assert "generate" in process.stdout
+    assert f"profiles/{name} for setting default" in process.stderr
+    assert re.search(r"^fit +11$", process.stdout, re.MULTILINE)
 
 
 @pytest.fixture
