@@ -10,7 +10,7 @@ from snakemake.utils import min_version
 
 from core.errors import UserError
 from core.identity import source_hash
-from pipeline import lock, needs, outcome
+from pipeline import bucket, lock, needs, outcome
 from pipeline.artefacts import ARTEFACTS, EVERYTHING, asked_for
 from pipeline.config import load
 from pipeline.dag import Dag
@@ -18,8 +18,10 @@ from pipeline.dag import Dag
 min_version("9.25")
 
 try:
+    bucket.link_runs(workflow)
     config = load(config)
     dag = Dag(config)
+    bucket.check(workflow, dag)
 except UserError as error:
     sys.exit(f"error: {error}")
 
@@ -53,7 +55,9 @@ onstart:
 
 
 onsuccess:
-    outcome.succeeded(asked_for(set(workflow.dag_settings.targets)), dag.description)
+    asked = asked_for(set(workflow.dag_settings.targets))
+    bucket.bring_home(workflow, (path for artefact in asked for path in artefact.paths))
+    outcome.succeeded(asked, dag.description)
 
 
 onerror:

@@ -11,6 +11,7 @@ from methods import registry
 from pipeline import config
 from pipeline.artefacts import ARTEFACTS, EVERYTHING, asked_for, protocol_of
 from pipeline.dag import Dag
+from pipeline.objects import lists_of
 from reports import claims, contrast
 
 SMOKE = {"scale": "smoke"}
@@ -303,6 +304,19 @@ def test_a_test_set_is_not_one_that_was_taught(tmp_path, monkeypatch):
         UserError, match="2 test objects of scans are in the training data of other, for example object_00"
     ):
         dag(**given)
+
+
+def test_stages_that_came_without_their_training_lists_are_tested_with_a_warning(tmp_path, monkeypatch, capsys):
+    given = a_test_set(tmp_path, monkeypatch, train="objaverse")  # whose lists are not in the repository
+    with pytest.raises(UserError, match=r"there is no object list .*objaverse_broad"):
+        dag(**given)
+    stage = next(name for name, spec in dag().stages.items() if spec.owner == "mean_shape")
+    manifest = tmp_path / f"runs/objaverse/smoke/stages/{stage}/seed0/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    assert dag(**given).stages_of(wildcards(method="mean_shape", variant="full", seed="0"))
+    assert "nothing says whether test objects of scans are in the training data of objaverse" in capsys.readouterr().err
+    assert list(lists_of(dag(**given))[1]) == ["scans"]
 
 
 def test_a_test_set_of_a_dataset_that_is_not_known_is_one_sentence(tmp_path, monkeypatch):
