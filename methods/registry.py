@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, known
 from core.identity import ROOT, params_key
-from methods.settings import known, merged, read_yaml, validate
+from core.yaml_files import merged, read_yaml, validate
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
 SCHEMA = Path(__file__).with_name("method.schema.yaml")

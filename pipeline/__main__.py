@@ -107,7 +107,7 @@ def run_alone(arguments: argparse.Namespace) -> int:
 
 def _dag(arguments: argparse.Namespace) -> tuple[Dag, dict[str, Any]]:
     """The run that the options name, and what they gave of its configuration."""
-    from methods.settings import read_yaml
+    from core.yaml_files import read_yaml
     from pipeline.config import load
     from pipeline.dag import Dag
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
-from core.errors import UserError
+from core.errors import UserError, known
 from core.identity import ROOT, params_key
+from core.yaml_files import read_yaml, validate
 from data.sources import DOWNLOADED
 from evaluation import protocol
 from methods import registry
-from methods.settings import known, read_yaml, validate
 from pipeline.artefacts import ARTEFACTS, protocol_of
 
 FOLDER = ROOT / "config"

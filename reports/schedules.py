@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from core.errors import UserError
+from core.errors import UserError, known
+from core.yaml_files import read_yaml
 from evaluation.protocol import Protocol
 from methods import registry
-from methods.settings import known, read_yaml
 from reports import comparison, markdown
 from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, METRICS, SUMMARY
 from reports.settings import planned, split

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.errors import UserError
+from core.errors import UserError, known
 from methods import registry
-from methods.settings import known
 
 
 @dataclass(frozen=True)

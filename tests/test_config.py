@@ -61,8 +61,8 @@ MISTAKES = [
     ({"dataset": "/no/such/folder"}, "no folder '/no/such/folder'", "procedural"),
     ({"seeds": []}, "seeds", ""),
     ({"seeds": 3}, "seeds", "is not of type"),
-    ({"evaluation": {"protocol": "v2"}}, "no protocol named 'v2'", "v1"),
-    ({"figure4": {"protocol": "vexset"}}, "no protocol named 'vexset'", "did you mean vecset"),
+    ({"evaluation": {"protocol": "v2"}}, "no protocol 'v2'", "v1"),
+    ({"figure4": {"protocol": "vexset"}}, "no protocol 'vexset'", "did you mean 'vecset'"),
     (
         {"table_s1": {"protocol": "triposr"}},
         "figure5.of: the rows of table_s1 are of protocol triposr",

@@ -8,10 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from core.errors import UserError
+from core.errors import UserError, known
 from core.files import write_text
 from methods.registry import SCALES, resolve
-from methods.settings import known
 
 STANDARD_OUTPUT = Path("-")
 

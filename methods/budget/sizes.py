@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, known
 from core.identity import ROOT
+from core.yaml_files import read_yaml
 from methods.contract import Sizes
 from methods.registry import SCALES
-from methods.settings import known, read_yaml
 
 CONFIG = ROOT / "config"
 

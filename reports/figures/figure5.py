@@ -9,8 +9,8 @@ from string import ascii_lowercase
 import pandas as pd
 
 from core.errors import UserError
+from core.yaml_files import read_yaml
 from evaluation.protocol import Protocol
-from methods.settings import read_yaml
 from reports.figures import figure3
 from reports.figures.gallery import Gallery
 from reports.figures.material import Material

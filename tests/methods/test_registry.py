@@ -1,4 +1,4 @@
-"""The registry: merging, keys that are shared exactly when they may be, and errors that one sentence says."""
+"""The registry: params, keys that are shared exactly when they may be, and errors that one sentence says."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 
 from core.errors import UserError
 from core.identity import ROOT
+from core.yaml_files import read_yaml, validate
 from methods.registry import (
     SCALES,
     deciding,
@@ -23,7 +24,6 @@ from methods.registry import (
     stage_folder,
 )
 from methods.run import readable_params
-from methods.settings import merged, read_yaml, validate
 
 BASE = {
     "name": "alpha",
@@ -243,26 +243,6 @@ def test_an_unknown_name_is_one_sentence(tmp_path, names, message):
     with pytest.raises(UserError) as raised:
         resolve(*names, write(tmp_path, BASE))
     assert message in str(raised.value)
-
-
-def test_a_key_given_twice_is_an_error(tmp_path):
-    path = tmp_path / "twice.yaml"
-    path.write_text("a: 1\nb:\n  c: 1\n  c: 2\n")
-    with pytest.raises(UserError, match=r"line 4: the key 'c' stands twice"):
-        read_yaml(path)
-
-
-def test_broken_yaml_names_file_and_line(tmp_path):
-    path = tmp_path / "broken.yaml"
-    path.write_text("a: 1\nb: [1,\n")
-    with pytest.raises(UserError, match=r"broken.yaml, line"):
-        read_yaml(path)
-
-
-def test_merging_leaves_its_arguments_alone():
-    base, difference = {"a": {"x": [1]}, "free": {}}, {"a": {"x": [2]}, "free": {"any": 1}}
-    assert merged(base, difference, "test") == {"a": {"x": [2]}, "free": {"any": 1}}
-    assert base == {"a": {"x": [1]}, "free": {}}
 
 
 def test_every_method_resolves_at_every_scale():

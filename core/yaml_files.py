@@ -1,4 +1,4 @@
-"""Reading and merging of YAML settings, with errors that one sentence can say.
+"""Reading, checking and merging of YAML files, with errors that one sentence can say.
 
 YAML has traps that a benchmark cannot afford: a key given twice silently keeps the last value, and `1e-4`
 is text while `1.0e-4` is a number. Both are errors here.
@@ -6,16 +6,15 @@ is text while `1.0e-4` is a number. Both are errors here.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from core.errors import UserError
+from core.errors import UserError, known
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -36,14 +35,6 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def known(kind: str, name: str, names: Iterable[str]) -> UserError:
-    """The error for an unknown name: what is known and, if one is close, what was probably meant."""
-    names = list(names)
-    close = difflib.get_close_matches(str(name), names, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else ""
-    return UserError(f"there is no {kind} {name!r} (known: {', '.join(names) or 'none'}){meant}")
 
 
 def read_yaml(path: Path) -> Any:
