@@ -6,6 +6,7 @@ is text while `1.0e-4` is a number. Both are errors here.
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Mapping
@@ -89,7 +90,7 @@ def _sentence(error: Any) -> str:
 
 
 def merged(base: Mapping[str, Any], difference: Mapping[str, Any], name: str, trail: str = "") -> dict[str, Any]:
-    """`base` with `difference` laid over it, mapping by mapping; both are left as they are.
+    """`base` with a checked `difference` laid over it, mapping by mapping; both are left as they are.
 
     What is not replaced is shared with `base`, not copied (a workflow merges thousands of times): change neither.
     A difference may only name keys that the base has and keep their kind (mapping, text, number, truth
@@ -114,3 +115,13 @@ def merged(base: Mapping[str, Any], difference: Mapping[str, Any], name: str, tr
 def _kind(value: Any) -> str:
     kinds = ((bool, "truth value"), ((int, float), "number"), (str, "text"), (Mapping, "mapping"), (list, "list"))
     return next((name for types, name in kinds if isinstance(value, types)), type(value).__name__)
+
+
+def laid_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `difference` laid over it, mapping by mapping, unchecked; the result is a copy of both."""
+    result = copy.deepcopy(dict(base))
+    for key, value in difference.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = laid_over(old, value) if both else copy.deepcopy(value)
+    return result

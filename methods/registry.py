@@ -129,12 +129,25 @@ class Plan:
     params: Mapping[str, Any]
     stages: tuple[StageSpec, ...]
 
+    @property
+    def setting(self) -> str:
+        """`mar3d/full`, see `parse_setting`."""
+        return f"{self.method.name}/{self.variant.name}"
+
     def stage(self, name: str) -> StageSpec:
         """The stage of this name; UserError if the plan has none."""
         for stage in self.stages:
             if stage.name == name:
                 return stage
-        raise known(f"stage of {self.method.name}/{self.variant.name}", name, (s.name for s in self.stages))
+        raise known(f"stage of {self.setting}", name, (s.name for s in self.stages))
+
+
+def parse_setting(name: str) -> tuple[str, str]:
+    """Method and variant of a setting, as `mar3d/full`; UserError for what is not of this form."""
+    method, _, variant = name.partition("/")
+    if not (method and variant):
+        raise UserError(f"{name!r} is not method/variant, for example mar3d/full")
+    return method, variant
 
 
 # ---------------------------------------------------------------- discovery

@@ -68,7 +68,7 @@ MISTAKES = [
         "figure5.of: the rows of table_s1 are of protocol triposr",
         "same `protocol`",
     ),
-    ({"table2": {"settings": ["mar3dd/full"]}}, "no method 'mar3dd'", "did you mean 'mar3d'"),
+    ({"table2": {"settings": ["mar3dd/full"]}}, "table2: there is no method 'mar3dd'", "did you mean 'mar3d'"),
     ({"table2": {"settings": ["mar3d/ful"]}}, "no variant of mar3d 'ful'", "did you mean 'full'"),
     ({"table2": {"settings": ["mar3d"]}}, "'mar3d' is not method/variant", "mar3d/full"),
     ({"table2": {"settings": []}}, "table2.settings", ""),

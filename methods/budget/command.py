@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.errors import UserError, known
 from core.files import write_text
-from methods.registry import SCALES, resolve
+from methods.registry import SCALES, parse_setting, resolve
 
 STANDARD_OUTPUT = Path("-")
 
@@ -55,12 +55,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def plan(args: argparse.Namespace) -> None:
     """Print (and write) the plan."""
     from methods.budget.cards import get_card
-    from methods.budget.sizes import configuration, parsed, settings_of, sizes_of
+    from methods.budget.sizes import configuration, settings_of, sizes_of
 
     card, config = get_card(args.gpu), configuration(args.scale)
     if args.gpus < 1:
         raise UserError(f"--gpus is {args.gpus}: it must be at least 1")
-    settings, sizes = parsed(args.method) if args.method else settings_of(config), sizes_of(config)
+    settings = [parse_setting(name) for name in args.method] if args.method else settings_of(config)
+    sizes = sizes_of(config)
 
     from methods.budget.foresee import foresee
     from methods.budget.table import as_csv, as_json, as_text
@@ -90,10 +91,10 @@ def _write(path: Path, text: str) -> None:
 def step(args: argparse.Namespace) -> None:
     """Print what a step of a stage took."""
     from methods.budget.cards import get_card
-    from methods.budget.sizes import configuration, parsed, sizes_of
+    from methods.budget.sizes import configuration, sizes_of
 
-    (method, variant), sizes = parsed([args.method])[0], sizes_of(configuration(args.scale))
-    stage, card = resolve(method, variant, args.scale).stage(args.stage), get_card(args.gpu) if args.gpu else None
+    stage = resolve(*parse_setting(args.method), args.scale).stage(args.stage)
+    sizes, card = sizes_of(configuration(args.scale)), get_card(args.gpu) if args.gpu else None
 
     from methods.budget.foresee import made_up_step
     from methods.budget.measure import run_steps

@@ -84,20 +84,16 @@ def foresee(
     for plan in plans:
         for stage in plan.stages:
             found.setdefault(stage.folder_name, stage)
-            users.setdefault(stage.folder_name, []).append(_setting(plan))
+            users.setdefault(stage.folder_name, []).append(plan.setting)
     stages = []
     for name, stage in found.items():
         told(name)
         stages.append(_stage(stage, scale, sizes, tuple(users[name]), reached))
     generations = []
     for plan in plans:
-        told(f"generation of {_setting(plan)}")
+        told(f"generation of {plan.setting}")
         generations.append(_generation(plan, sizes, reached))
     return stages, generations
-
-
-def _setting(plan: Plan) -> str:
-    return f"{plan.method.name}/{plan.variant.name}"
 
 
 def _stage(stage: StageSpec, scale: str, sizes: Sizes, users: tuple[str, ...], reached: float) -> StageBudget:
@@ -130,6 +126,6 @@ def _generation(plan: Plan, sizes: Sizes, reached: float) -> GenerationBudget:
     object_flops = getattr(make_method(plan.method, plan.params), "object_flops", None)
     if object_flops is None:
         reason = f"{plan.method.name} has no object_flops, so nothing is foreseen"
-        return GenerationBudget(_setting(plan), reason, {}, 0.0)
+        return GenerationBudget(plan.setting, reason, {}, 0.0)
     flops = dict(object_flops({stage.name: stage.params for stage in plan.stages}, sizes))
-    return GenerationBudget(_setting(plan), "", flops, sum(flops.values()) / reached)
+    return GenerationBudget(plan.setting, "", flops, sum(flops.values()) / reached)

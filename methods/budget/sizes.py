@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from core.errors import UserError, known
+from core.errors import known
 from core.identity import ROOT
-from core.yaml_files import read_yaml
+from core.yaml_files import laid_over, read_yaml
 from methods.contract import Sizes
-from methods.registry import SCALES
+from methods.registry import SCALES, parse_setting
 
 CONFIG = ROOT / "config"
 
 
 def configuration(scale: str) -> dict[str, Any]:
-    """`config/config.yaml` with the scale's file over it, one level deep (what is asked for here is no deeper)."""
+    """`config/config.yaml` with the scale's file over it; UserError for an unknown scale."""
     if scale not in SCALES:
         raise known("scale", scale, SCALES)
-    config = read_yaml(CONFIG / "config.yaml")
-    path = CONFIG / f"{scale}.yaml"
-    for key, value in (read_yaml(path) if path.exists() else {}).items():
-        old = config.get(key)
-        config[key] = {**old, **value} if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return config
+    config, path = read_yaml(CONFIG / "config.yaml"), CONFIG / f"{scale}.yaml"
+    return laid_over(config, read_yaml(path)) if path.exists() else config
 
 
 def sizes_of(config: Mapping[str, Any]) -> Sizes:
@@ -35,15 +31,4 @@ def settings_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(method, variant) of every setting and control that a table or figure asks for, each once."""
     sections = [value for value in config.values() if isinstance(value, Mapping)]
     names = [n for section in sections for key in ("settings", "controls") for n in section.get(key, ())]
-    return parsed(dict.fromkeys(names))
-
-
-def parsed(names: Iterable[str]) -> list[tuple[str, str]]:
-    """`method/variant` as pairs; UserError for what is not of this form."""
-    pairs = []
-    for name in names:
-        method, _, variant = name.partition("/")
-        if not variant:
-            raise UserError(f"{name!r} is not method/variant, for example mar3d/full")
-        pairs.append((method, variant))
-    return pairs
+    return [parse_setting(name) for name in dict.fromkeys(names)]

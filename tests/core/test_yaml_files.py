@@ -5,7 +5,7 @@ import re
 import pytest
 
 from core.errors import UserError
-from core.yaml_files import merged, read_yaml
+from core.yaml_files import laid_over, merged, read_yaml
 
 
 def test_a_key_given_twice_is_an_error(tmp_path):
@@ -34,3 +34,13 @@ def test_merging_leaves_its_arguments_alone():
     base, difference = {"a": {"x": [1]}, "free": {}}, {"a": {"x": [2]}, "free": {"any": 1}}
     assert merged(base, difference, "test") == {"a": {"x": [2]}, "free": {"any": 1}}
     assert base == {"a": {"x": [1]}, "free": {}}
+
+
+def test_laying_over_goes_as_deep_as_there_are_mappings_and_shares_nothing():
+    base, difference = {"a": {"b": {"x": 1, "y": [1]}}, "c": 1}, {"a": {"b": {"x": 2}, "new": {"z": []}}, "c": {"d": 3}}
+    over = laid_over(base, difference)
+    assert over == {"a": {"b": {"x": 2, "y": [1]}, "new": {"z": []}}, "c": {"d": 3}}
+    over["a"]["b"]["y"].append(2)
+    over["a"]["new"]["z"].append(2)
+    assert base == {"a": {"b": {"x": 1, "y": [1]}}, "c": 1}
+    assert difference == {"a": {"b": {"x": 2}, "new": {"z": []}}, "c": {"d": 3}}

@@ -20,6 +20,7 @@ from methods.registry import (
     generated_folder,
     load_methods,
     method_sources,
+    parse_setting,
     resolve,
     stage_folder,
 )
@@ -160,6 +161,17 @@ def test_mar3d_says_which_values_its_params_may_take(trail, value):
     place[trail.split(".")[-1]] = value
     with pytest.raises(UserError, match=trail.replace(".", r"\.")):
         validate(params, plan.method.folder / "params.schema.yaml", "params")
+
+
+def test_a_setting_is_a_method_and_a_variant():
+    assert parse_setting("mar3d/full") == ("mar3d", "full")
+    assert parse_setting(resolve("mar3d", "no_mar_hr", "cpu").setting) == ("mar3d", "no_mar_hr")
+
+
+@pytest.mark.parametrize("name", ["mar3d", "mar3d/", "/full", ""])
+def test_what_is_no_setting_is_one_sentence(name):
+    with pytest.raises(UserError, match="is not method/variant, for example mar3d/full"):
+        parse_setting(name)
 
 
 def test_generated_folder():
