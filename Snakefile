@@ -37,7 +37,7 @@ localrules:
     weights,
 
 
-rule all:
+rule default:
     input:
         "reports/table2.csv",
 

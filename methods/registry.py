@@ -31,7 +31,7 @@ HARDWARE = "hardware"
 """The section of params that says how work is done; no key counts it, and every stage may read it."""
 EXTERNAL = "external"
 """The kind of methods whose meshes are made elsewhere, and the folder whose code and defaults they share."""
-FORESEES = ("budget.py", "matching.py")
+FORESEES = ("foresee.py", "matching.py")
 """Files of a method that only foresee what it will take; nothing that they say decides a result."""
 
 

@@ -11,15 +11,15 @@ from torch import nn
 
 from core.errors import UserError
 from core.identity import ROOT
-from methods.budget.cards import get_card, load_cards
-from methods.budget.foresee import StageBudget, foresee, made_up_step
-from methods.budget.measure import run_steps
-from methods.budget.sizes import configuration, settings_of, sizes_of
-from methods.budget.table import as_csv, as_text
-from methods.budget.trace import Traced, trace
 from methods.contract import Sizes, Step
+from methods.foresee.cards import get_card, load_cards
+from methods.foresee.measure import run_steps
+from methods.foresee.sizes import configuration, settings_of, sizes_of
+from methods.foresee.table import as_csv, as_text
+from methods.foresee.totals import ForeseenStage, foresee, made_up_step
+from methods.foresee.trace import Traced, trace
 from methods.layers.attention import SelfAttention
-from methods.mar3d import budget as mar3d
+from methods.mar3d import foresee as mar3d
 from methods.mar3d.sampling import sample
 from methods.registry import load_methods, parse_setting, resolve
 from methods.run import make_method
@@ -214,9 +214,9 @@ def test_a_shared_stage_stands_once_with_all_who_use_it():
 
 def test_a_stage_that_does_not_fit_the_card_is_marked():
     traced = Traced(1, 0, 1.0, *[10 * 10**9] * 6)
-    text = as_text([StageBudget("s", ("m/v",), "", traced, 1, 1, 1e12)], [], get_card("rtx4090"), 1, 0.4)
+    text = as_text([ForeseenStage("s", ("m/v",), "", traced, 1, 1, 1e12)], [], get_card("rtx4090"), 1, 0.4)
     assert "60.0 !" in text and "more than the 24 GB" in text
-    text = as_text([StageBudget("s", ("m/v",), "", traced, 1, 1, 1e12)], [], get_card("a100"), 1, 0.4)
+    text = as_text([ForeseenStage("s", ("m/v",), "", traced, 1, 1, 1e12)], [], get_card("a100"), 1, 0.4)
     assert "!" not in text
 
 
