@@ -31,11 +31,11 @@ test: $(VENV)/.complete ## all tests
 
 table2: $(VENV)/.complete ## from meshes to reports/table2.csv
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/table2.csv
-	@$(ENVIRONMENT) python -m pipeline verdict $(OPTIONS) reports/table2.csv
+	@$(ENVIRONMENT) python -m pipeline status $(OPTIONS) reports/table2.csv
 
 all: $(VENV)/.complete ## every table and figure, the claims, and Snakemake's report
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) -- reports/all
-	@$(ENVIRONMENT) python -m pipeline verdict $(OPTIONS) reports/all
+	@$(ENVIRONMENT) python -m pipeline status $(OPTIONS) reports/all
 	@$(ENVIRONMENT) snakemake --cores $(CORES) $(SETTINGS) --report reports/report.html -- reports/all
 
 bench: $(VENV)/.complete ## speed of the hot paths

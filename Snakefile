@@ -39,7 +39,7 @@ localrules:
     weights,
 
 
-rule all:
+rule default:
     input:
         "reports/table2.csv",
 

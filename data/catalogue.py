@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from core.yaml_files import read_yaml
 
 
 @cache
 def datasets() -> dict[str, dict[str, Any]]:
     """The facts of every published dataset, by the name of its source."""
-    return yaml.safe_load(Path(__file__).with_name("datasets.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).with_name("datasets.yaml"))
 
 
 def describe(name: str) -> str:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from core.errors import UserError
+from core.errors import UserError, known
+from core.yaml_files import read_yaml
 
 FOLDER = Path(__file__).resolve().parent / "protocols"
 
@@ -89,13 +87,9 @@ def names() -> list[str]:
 
 def load(name: str) -> Protocol:
     """The protocol of this name. Raises `UserError` for an unknown name or a faulty file."""
-    known = names()
-    if name not in known:
-        close = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise UserError(f"there is no protocol named {name!r}: choose one of {', '.join(known)}{hint}")
-    path = FOLDER / f"{name}.yaml"
-    return parse(yaml.safe_load(path.read_text(encoding="utf-8")), where=f"protocols/{name}.yaml", name=name)
+    if name not in names():
+        raise known("protocol", name, names())
+    return parse(read_yaml(FOLDER / f"{name}.yaml"), where=f"protocols/{name}.yaml", name=name)
 
 
 def parse(raw: Any, *, where: str, name: str) -> Protocol:
@@ -127,7 +121,7 @@ def _checked(raw: Any, schema: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise UserError(f"{where}: expected keys {', '.join(schema)}, found {raw!r}")
     for key in raw:
         if key not in schema:
-            raise UserError(f"{where}: unknown key {key!r}: the keys are {', '.join(schema)}")
+            raise UserError(f"{where}: {known('key', key, schema)}")
     for key in schema:
         if key not in raw:
             raise UserError(f"{where}: key {key!r} is missing")
@@ -150,7 +144,7 @@ def _value(value: Any, kind: Any, where: str) -> Any:
         return value
     if kind in (str, bool, dict) and isinstance(value, kind):
         return value
-    raise UserError(f"{where} is {value!r}: expected {kind.__name__} (write 1.0e-6, not 1e-6, in YAML)")
+    raise UserError(f"{where} is {value!r}: expected {kind.__name__}")
 
 
 def _check_values(protocol: Protocol, where: str) -> None:

@@ -30,9 +30,9 @@ from data.store import Split
 from evaluation import backends, load, placement, score
 from evaluation.backends import CPU, Choice
 from evaluation.protocol import Protocol
+from methods.contract import TIMED
 
 LABELS = ("dataset", "scale", "method", "variant", "seed")
-PHASES = ("condition", "sample", "decode", "mesh")
 BACKEND = b"evaluation_backend"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -100,7 +100,7 @@ def column_types(protocol: Protocol) -> dict[str, str]:
     kinds |= dict.fromkeys(("rotation_deg", "align_scale", "residual"), "float64") | {"start": "str"}
     kinds |= dict.fromkeys(placement.COLUMNS, "float64")
     kinds |= {"vertices": "int64", "faces": "int64", "watertight": "bool", "components": "int64"}
-    return kinds | {f"seconds_{phase}": "float64" for phase in PHASES}
+    return kinds | {f"seconds_{part}": "float64" for part in TIMED}
 
 
 def write(table: pd.DataFrame, path: Path, *, backend: str = "") -> None:
@@ -159,7 +159,7 @@ def score_task(task: Task, split: Split, protocol: Protocol) -> dict[str, Any]:
             f"the ground truth of {task.object!r} cannot be scored ({error}): leave it out of the test split"
         ) from error
     row: dict[str, Any] = {"object": task.object, "view": task.view, "category": task.category}
-    row |= {f"seconds_{phase}": float(task.seconds.get(phase, "nan")) for phase in PHASES}
+    row |= {f"seconds_{part}": float(task.seconds.get(part, "nan")) for part in TIMED}
     try:
         if task.mesh is None:
             raise load.MeshError(task.reason)

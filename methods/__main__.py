@@ -32,7 +32,7 @@ from pathlib import Path
 from core.errors import UserError, run_cli
 from core.files import write_json
 from methods import guidance
-from methods.budget import command as budget_command
+from methods.foresee import command as foresee_command
 from methods.registry import SCALES, generated_folder, load_methods, resolve
 from methods.training import processes
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("method")
     show.add_argument("--variant", help="the first one if not given")
     show.add_argument("--scale", default="cpu", help=", ".join(SCALES))
-    budget_command.add_commands(commands)
+    foresee_command.add_commands(commands)
     guidance.add_command(commands)
     preview = commands.add_parser("preview", help="a contact sheet: condition image, generated meshes, ground truth")
     preview.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
@@ -161,9 +161,9 @@ def main() -> None:
         return list_methods()
     if args.command == "show":
         return show_method(args.method, args.variant, args.scale)
-    if args.command in budget_command.COMMANDS:
+    if args.command in foresee_command.COMMANDS:
         set_threads(None)
-        return budget_command.COMMANDS[args.command](args)
+        return foresee_command.COMMANDS[args.command](args)
     if args.command == guidance.KEY:
         set_threads(None)
         return guidance.run(args)

@@ -19,13 +19,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
+TIMED = ("condition", "sample", "decode", "mesh")
+"""The parts of generating one object, in order, whose seconds and FLOPs may be told apart."""
+
 
 @dataclass(frozen=True)
 class Mesh:
     """A triangle mesh in the view frame: +Y up, camera on the +Z side, longest bbox side about 1.9.
 
     vertices: (n, 3) float32. faces: (m, 3) int32, counter-clockwise seen from outside.
-    seconds: wall time per phase, any of `condition`, `sample`, `decode`, `mesh`.
+    seconds: wall time by part of the generation, any of `TIMED`.
     """
 
     vertices: np.ndarray
@@ -59,7 +62,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Step:
-    """One training step of a stage on made-up inputs of the true sizes: what `methods.budget` counts, and runs.
+    """One training step of a stage on made-up inputs of the true sizes: what `methods.foresee` counts, and runs.
 
     module: the torch module that is trained; frozen: modules that only run. draws: the kinds of steps there are, as
     (share, loss): shares sum to 1, and `loss()` makes a batch up and returns its scalar loss. training, optimiser and
@@ -78,7 +81,7 @@ class Generator(Protocol):
     """A loaded method, ready to turn images into meshes.
 
     It may also have `flops(images, *, rngs) -> Mapping[str, float]`, the floating-point operations of one object by
-    phase (as in `Mesh.seconds`), counted by generating from these images; they stand in the generation's manifest.
+    part (as in `Mesh.seconds`), counted by generating from these images; they stand in the generation's manifest.
     And `viou(samples, *, rngs) -> list[float | None]`, the volume IoU of the field generated from the image of each
     `data.store.Sample` with its true shape: what `python -m methods guidance` compares, on the validation split alone.
     """
@@ -107,7 +110,8 @@ class Method(Protocol):
     `step_of(stage, sizes, *, upstream, batch, device) -> Step`, whose modules are built on `device` (mostly `meta`,
     which has shapes and no numbers); `upstream` maps each stage it needs to the params that stage was trained with,
     and `batch` None is the configured one. And `object_flops(stages, sizes) -> Mapping[str, float]`, the
-    floating-point operations of generating one object by phase, where `stages` maps names to such params.
+    floating-point operations of generating one object by part, where `stages` maps names to such params. What they
+    call stands in `foresee.py`: no code hash counts that file.
     """
 
     def __init__(self, params: Mapping[str, Any]) -> None: ...

@@ -25,7 +25,7 @@ from core.progress import Progress
 from core.randomness import numpy_rng
 from data.store import Sample, Split, evaluation_views
 from methods import manifest
-from methods.contract import Failure, Generator, Mesh, PreparedData
+from methods.contract import TIMED, Failure, Generator, Mesh, PreparedData
 from methods.external import folder as external
 from methods.meshes import fault, file_name, write_ply
 from methods.registry import EXTERNAL, Plan, deciding, method_sources, resolve, stage_folder
@@ -34,7 +34,6 @@ from methods.run import MethodError, failures_of, make_method
 ROWS = "generate.jsonl"
 FLOPS = "flops.json"
 BATCH = 8
-PHASES = ("condition", "sample", "decode", "mesh")
 
 
 def generate(
@@ -169,7 +168,7 @@ def _truth(generator: Generator, samples: Sequence[Sample], plan: Plan) -> list[
 def _flops(
     out: Path, generator: Generator | None, split: Split, pairs: Sequence[tuple[int, int]]
 ) -> Mapping[str, float] | None:
-    """FLOPs of one object by phase, where the generator counts them; apart from the run, whose times they would mar."""
+    """FLOPs of one object by part, where the generator counts them; apart from the run, whose times they would mar."""
     path = out / "resume" / FLOPS
     if path.exists():
         return read_json(path)
@@ -189,7 +188,7 @@ def _keep(out: Path, sample: Sample, result: Mesh | Failure) -> dict[str, Any]:
     row = {"object": sample.object, "view": sample.view_index, "category": sample.category}
     reason = result.reason if isinstance(result, Failure) else fault(result)
     timed = {} if isinstance(result, Failure) else result.seconds
-    seconds = {phase: round(float(timed[phase]), 6) for phase in PHASES if phase in timed}
+    seconds = {part: round(float(timed[part]), 6) for part in TIMED if part in timed}
     if reason is not None:
         nothing = {"mesh": None, "vertices": None, "faces": None}
         return {**row, "status": "failed", "reason": reason, **nothing, "seconds": seconds}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from methods.registry import SCALES, Plan, resolve, stage_folder
+from methods.registry import SCALES, Plan, parse_setting, resolve, stage_folder
 
 KEY = "guidance"
 VALUES = (1.0, 2.0, 3.0, 5.0)
@@ -68,7 +68,7 @@ def vious(
     stages = {stage.name: stage_folder(runs, dataset, plan.scale, stage, seed) for stage in plan.stages}
     for name, folder in stages.items():
         if manifest.read_stage(folder)["status"] != "ok":
-            raise UserError(f"stage {name} of {plan.method.name}/{plan.variant.name} failed; mend it and fit it again")
+            raise UserError(f"stage {name} of {plan.setting} failed; mend it and fit it again")
     generator = make_method(plan.method, guided(plan.params, value)).load(stages, manifest.pick_device())
     if not hasattr(generator, "viou"):
         raise UserError(f"{plan.method.name} has no occupancy field to compare; see Generator in methods/contract.py")
@@ -81,9 +81,8 @@ def vious(
 def run(args: argparse.Namespace) -> None:
     """Print a line for each setting and value; the best of a setting is marked."""
     from data.store import Split, evaluation_views
-    from methods.budget.sizes import parsed
 
-    plans = [resolve(method, variant, args.scale) for method, variant in parsed(args.method)]
+    plans = [resolve(*parse_setting(name), args.scale) for name in args.method]
     split = Split(args.prepared, "val")
     samples = [split.sample(i, v) for i, v in evaluation_views(split, args.views)]
     print(f"{'setting':28} guidance  volume IoU   s.e.     n   {args.dataset}, {args.scale}, validation")
@@ -92,5 +91,6 @@ def run(args: argparse.Namespace) -> None:
         found = {value: summary(vious(plan, value, samples, **options)) for value in args.values}
         best = max(found, key=lambda value: found[value][0])
         for value, (mean, error, n) in found.items():
-            name = f"{plan.method.name}/{plan.variant.name}"
-            print(f"{name:28} {value:8g}  {mean:10.4f}  {error:.4f}  {n:4d}{'   best' if value == best else ''}")
+            print(
+                f"{plan.setting:28} {value:8g}  {mean:10.4f}  {error:.4f}  {n:4d}{'   best' if value == best else ''}"
+            )

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, known
 from core.identity import ROOT, params_key
-from methods.settings import known, merged, read_yaml, validate
+from core.yaml_files import merged, read_yaml, validate
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
 SCHEMA = Path(__file__).with_name("method.schema.yaml")
@@ -31,6 +31,8 @@ HARDWARE = "hardware"
 """The section of params that says how work is done; no key counts it, and every stage may read it."""
 EXTERNAL = "external"
 """The kind of methods whose meshes are made elsewhere, and the folder whose code and defaults they share."""
+FORESEES = ("foresee.py", "matching.py")
+"""Files of a method that only foresee what it will take; nothing that they say decides a result."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,25 @@ class Plan:
     params: Mapping[str, Any]
     stages: tuple[StageSpec, ...]
 
+    @property
+    def setting(self) -> str:
+        """`mar3d/full`, see `parse_setting`."""
+        return f"{self.method.name}/{self.variant.name}"
+
     def stage(self, name: str) -> StageSpec:
         """The stage of this name; UserError if the plan has none."""
         for stage in self.stages:
             if stage.name == name:
                 return stage
-        raise known(f"stage of {self.method.name}/{self.variant.name}", name, (s.name for s in self.stages))
+        raise known(f"stage of {self.setting}", name, (s.name for s in self.stages))
+
+
+def parse_setting(name: str) -> tuple[str, str]:
+    """Method and variant of a setting, as `mar3d/full`; UserError for what is not of this form."""
+    method, _, variant = name.partition("/")
+    if not (method and variant):
+        raise UserError(f"{name!r} is not method/variant, for example mar3d/full")
+    return method, variant
 
 
 # ---------------------------------------------------------------- discovery
@@ -409,7 +424,8 @@ def fitting_variant(stage: StageSpec, scale: str, folder: Path = ROOT / "methods
 def method_sources(method: str, folder: Path = ROOT / "methods") -> tuple[str, ...]:
     """The code that decides a method's results, relative to the repository, for `core.identity.source_hash`.
 
-    The harness (registry, run, manifest) is not part of it: it decides where results lie, not what they are.
+    The harness (registry, run, manifest) is not part of it: it decides where results lie, not what they are. Neither
+    are the files `FORESEES`.
     """
     spec = get_method(method, folder)
     owners = {stage.borrowed_from for stage in spec.stages.values() if stage.borrowed_from} | {*spec.params_from}
@@ -417,7 +433,9 @@ def method_sources(method: str, folder: Path = ROOT / "methods") -> tuple[str, .
     if spec.kind == EXTERNAL:
         reader = (*reader, "data/load.py", "data/names.py")
     shared = (f"methods/{name}" for name in ("layers", "training") if (folder / name).is_dir())
-    return (*reader, *shared, *(f"methods/{name}" for name in sorted({spec.code, *owners})))
+    files = (path for name in sorted({spec.code, *owners}) for path in sorted((folder / name).rglob("*.py")))
+    own = (f"methods/{path.relative_to(folder).as_posix()}" for path in files if path.name not in FORESEES)
+    return (*reader, *shared, *own)
 
 
 def deciding(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python -m pipeline alone [--gpus N] [--attempt I] LOCK COMMAND …              for the rules: run a command while no
                                                                                   other holds LOCK
-    python -m pipeline verdict --scale gpu --dataset meshes reports/table2.csv    exit status 1 for failed rows
+    python -m pipeline status --scale gpu --dataset meshes reports/table2.csv     exit status 1 for failed rows
     python -m pipeline pack --scale gpu --dataset meshes --out bundle.tar.gz      what a bare GPU machine needs
     python -m pipeline unpack bundle.tar.gz --into FOLDER                         there (tar does it as well)
     python -m pipeline results --configfile bundle.yaml --out results.tar.gz      there, when the jobs are done
@@ -29,14 +29,14 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="what", required=True, metavar="alone|verdict|pack|unpack|results|collect")
+    commands = main.add_subparsers(dest="what", required=True, metavar="alone|status|pack|unpack|results|collect")
     alone = commands.add_parser("alone", help="run a command while no other holds the lock")
     alone.add_argument("lock", type=Path)
     alone.add_argument("--gpus", type=int, help="cards of its own for the command; 0 hides all (default: leave as is)")
     alone.add_argument("--attempt", type=int, help=f"of {needs.ATTEMPTS}; the last one, if killed, leaves a record")
     alone.add_argument("command", nargs=argparse.REMAINDER, help="what to run")
-    verdict = commands.add_parser("verdict", help="say what failed in the tables of the last run")
-    verdict.add_argument("targets", nargs="*", help="as for snakemake")
+    status = commands.add_parser("status", help="say what failed in the tables of the last run")
+    status.add_argument("targets", nargs="*", help="as for snakemake")
     unpack = commands.add_parser("unpack", help="unpack a bundle and check its files")
     unpack.add_argument("archive", type=Path)
     unpack.add_argument("--into", type=Path, default=Path(), help="folder in which benchmark/ is made")
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     collect = commands.add_parser("collect", help="take the results of another machine into this run")
     collect.add_argument("archive", type=Path)
     collect.add_argument("--replace", action="store_true", help="also where another result lies")
-    for command in (verdict, pack, results, collect):
+    for command in (status, pack, results, collect):
         command.add_argument("--configfile", type=Path, help="YAML that is laid over the scale's configuration")
         command.add_argument("--scale", help="smoke, cpu, gpu or paper")
         command.add_argument("--dataset", help="a name, or the path of a folder of meshes")
@@ -72,8 +72,8 @@ def main() -> int:
     from pipeline import bundle, results
 
     dag, given = _dag(arguments)
-    if arguments.what == "verdict":
-        outcome.verdict(asked_for(set(arguments.targets)), dag.description)
+    if arguments.what == "status":
+        outcome.status(asked_for(set(arguments.targets)), dag.description)
         return 0
     if arguments.what == "pack":
         chosen = {name: getattr(arguments, name) for name in ("limit", "wheels", "stages", "meshes", "allow_dirty")}
@@ -108,7 +108,7 @@ def run_alone(arguments: argparse.Namespace) -> int:
 
 def _dag(arguments: argparse.Namespace) -> tuple[Dag, dict[str, Any]]:
     """The run that the options name, and what they gave of its configuration."""
-    from methods.settings import read_yaml
+    from core.yaml_files import read_yaml
     from pipeline.config import load
     from pipeline.dag import Dag
 

@@ -8,7 +8,6 @@ sentence (`UserError`): an unknown key, scale, dataset, method, variant or proto
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,28 +15,18 @@ from typing import Any
 
 import yaml
 
-from core.errors import UserError
+from core.errors import UserError, known
 from core.identity import ROOT, params_key
+from core.yaml_files import laid_over, read_yaml, validate
 from data.sources import DOWNLOADED
 from evaluation import protocol
 from methods import registry
-from methods.settings import known, read_yaml, validate
 from pipeline.artefacts import ARTEFACTS, protocol_of
 
 FOLDER = ROOT / "config"
 SCHEMA = FOLDER / "config.schema.yaml"
 TEXT = ("dataset", "root", "index", "path", "trained_on")  # stay text even where they look like a number
 _SCALAR = re.compile(r"[-+.\w]+")
-
-
-def laid_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `difference` over it; mappings merge key by key, all else is replaced. Both stay as they are."""
-    result = copy.deepcopy(dict(base))
-    for key, value in difference.items():
-        old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = laid_over(old, value) if both else copy.deepcopy(value)
-    return result
 
 
 def load(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,10 +55,11 @@ def _check_artefact(name: str, config: Mapping[str, Any], scale: str) -> None:
     declared, own = config[name], protocol_of(config, name)
     protocol.load(own)
     for run in [*declared.get("settings", ()), *declared.get("controls", ())]:
-        method, _, variant = run.partition("/")
-        if not variant:
-            raise UserError(f"{name}: {run!r} is not method/variant, for example mar3d/full")
-        _check_images(run, registry.resolve(method, variant, scale).params, config["prepare"]["image_size"])
+        try:
+            plan = registry.resolve(*registry.parse_setting(run), scale)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        _check_images(run, plan.params, config["prepare"]["image_size"])
     for path in declared.get("rows", ()):
         if not (ROOT / path).is_file():
             raise UserError(f"{name}.rows: there is no file {ROOT / path}")

@@ -289,7 +289,7 @@ class Dag:
         for part in (name, *self.config[name].get("of", ())):
             declared, folder = self.config[part], f"{self.root}/rows/{protocol_of(self.config, part)}"
             for run in (*declared.get("settings", ()), *declared.get("controls", ())):
-                differs = registry.get_method(run.split("/")[0]).differs_by_seed
+                differs = registry.get_method(registry.parse_setting(run)[0]).differs_by_seed
                 seeds = self.config["seeds"] if differs else self.config["seeds"][:1]
                 paths += [f"{folder}/{run}/seed{seed}.parquet" for seed in seeds]
         return list(dict.fromkeys(paths)) + [str(ROOT / path) for path in self.config[name].get("rows", ())]
@@ -306,7 +306,7 @@ class Dag:
     def report_labels(self, name: str) -> str:
         """Key of what the methods' configs say of each row (label, kind, published): part of the artefact."""
         about = []
-        for method, variant in (run.split("/") for run in self.runs_of(name)):
+        for method, variant in map(registry.parse_setting, self.runs_of(name)):
             spec = registry.get_method(method)
             chosen = spec.variants[variant]
             about.append([spec.label, spec.kind, spec.reads_ground_truth, chosen.label, chosen.published])

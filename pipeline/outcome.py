@@ -27,10 +27,10 @@ def succeeded(artefacts: Sequence[Artefact], description: Callable[[str], str]) 
     """
     for table, text in _of_this_run(artefacts, description):
         print(f"\n{text}\nwritten to {table}", file=sys.stderr)
-    verdict(artefacts, description)
+    status(artefacts, description)
 
 
-def verdict(artefacts: Sequence[Artefact], description: Callable[[str], str]) -> None:
+def status(artefacts: Sequence[Artefact], description: Callable[[str], str]) -> None:
     """Exit with status 1 if a method stands in one of the tables as failed.
 
     By itself for a run in which nothing was to be done: Snakemake calls no hook then and ends with status 0.

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from core.errors import UserError
+from core.yaml_files import read_yaml, validate
 from evaluation import protocol as protocols
 from evaluation.protocol import Protocol
-from methods.settings import read_yaml, validate
 from reports import comparison, contrast, published, rows
 from reports.comparison import CONTEXT, COUNTS, INTERVAL
 from reports.contrast import Contrast

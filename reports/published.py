@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, known
+from core.yaml_files import read_yaml
 from evaluation.protocol import Protocol
-from methods.settings import known, read_yaml
 
 FILE = Path(__file__).with_name("published.yaml")
 TABLES = ("table1", "table2")

@@ -13,13 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from core.errors import UserError
+from core.errors import UserError, known
+from core.yaml_files import read_yaml
 from evaluation.protocol import Protocol
 from methods import registry
-from methods.settings import known, read_yaml
 from reports import comparison, markdown
 from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, METRICS, SUMMARY
-from reports.settings import planned, split
+from reports.settings import planned
 
 FILE = Path(__file__).with_name("schedules.yaml")
 COLUMNS = (
@@ -88,7 +88,7 @@ def page(frame: pd.DataFrame, protocol: Protocol) -> str:
 
 def steps_made(name: str, scale: str) -> tuple[int, int]:
     """Autoregressive steps of MAR-LR and MAR-HR: as asked for, but each reveals a token, so no more than there are."""
-    params = registry.resolve(*split(name), scale).params
+    params = registry.resolve(*registry.parse_setting(name), scale).params
     made = (min(params["sampling"][bank]["steps"], params["latent"]["tokens"][bank]) for bank in ("lr", "hr"))
     return tuple(made)
 
@@ -96,7 +96,7 @@ def steps_made(name: str, scale: str) -> tuple[int, int]:
 def same_params(name: str, base: str, scale: str) -> bool:
     """Whether a setting resolves to the parameters and stages of another; False for one that no method offers."""
     try:
-        one, other = (registry.resolve(*split(text), scale) for text in (name, base))
+        one, other = (registry.resolve(*registry.parse_setting(text), scale) for text in (name, base))
     except UserError:
         return False
     return one.method.name == other.method.name and one.params == other.params and one.stages == other.stages

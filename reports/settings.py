@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.errors import UserError
+from core.errors import UserError, known
 from methods import registry
-from methods.settings import known
 
 
 @dataclass(frozen=True)
@@ -25,17 +24,9 @@ class Setting:
         return f"{self.method}/{self.variant}"
 
 
-def split(name: str) -> tuple[str, str]:
-    """Method and variant of `method/variant`; UserError if it is something else."""
-    method, separator, variant = name.partition("/")
-    if not separator:
-        raise UserError(f"{name!r} is not method/variant, for example mar3d/full")
-    return method, variant
-
-
 def setting(name: str) -> Setting:
     """The setting `method/variant`. Raises UserError for an unknown one."""
-    method, variant = split(name)
+    method, variant = registry.parse_setting(name)
     spec = registry.get_method(method)
     if variant not in spec.variants:
         raise known(f"variant of {method}", variant, spec.variants)
@@ -47,7 +38,7 @@ def setting(name: str) -> Setting:
 
 def planned(name: str, label: str | None = None) -> Setting:
     """The setting of a name that a report plans for: one that no method offers yet is named after itself."""
-    method, variant = split(name)
+    method, variant = registry.parse_setting(name)
     try:
         found = setting(name)
     except UserError:

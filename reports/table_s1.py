@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from core.randomness import numpy_rng
+from core.yaml_files import read_yaml
 from evaluation.protocol import Protocol
 from evaluation.statistics import bootstrap_mean
-from methods.settings import read_yaml
 from reports import comparison, markdown
 from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, INTERVAL, METRICS, SUMMARY
 from reports.costs import costs

@@ -220,7 +220,7 @@ def test_a_method_that_fails_is_a_row_and_does_not_stop_the_others(with_broken_m
         (["dataset=nowhere"], "there is no dataset 'nowhere'"),
         (["sedes=[1]"], "there is no key 'sedes'"),
         (["table2={settings: [mar3d/ful]}"], "there is no variant of mar3d 'ful'"),
-        (["evaluation={protocol: v0}"], "there is no protocol named 'v0'"),
+        (["evaluation={protocol: v0}"], "there is no protocol 'v0'"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_starts(tmp_path, config, says):

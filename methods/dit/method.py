@@ -12,7 +12,7 @@ from torch import Tensor
 
 from core.files import write_json
 from methods.contract import PreparedData, Sizes, Step
-from methods.dit import budget
+from methods.dit import foresee
 from methods.dit.dit import TIMES, DiT, build_dit
 from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import sample
@@ -92,11 +92,11 @@ class LatentDiT:
         """See `methods.contract.Method`."""
         training, augmentation = training_of(self.params, stage), self.params[MAR[stage]].get("augmentation")
         params = {**self.params, **upstream["vae"]}
-        return budget.dit_step(params, stage, training, augmentation, sizes, batch=batch, device=device)
+        return foresee.dit_step(params, stage, training, augmentation, sizes, batch=batch, device=device)
 
     def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
         """See `methods.contract.Method`."""
-        return budget.object_flops({**self.params, **stages["vae"]}, stages, sizes)
+        return foresee.object_flops({**self.params, **stages["vae"]}, stages, sizes)
 
 
 def training_of(params: Mapping[str, Any], stage: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
 from methods.layers.clip_dinov2 import check_identity, frozen_identity
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate, surface
-from methods.mar3d import budget
+from methods.mar3d import foresee
 from methods.mar3d.examples import Batch, Examples, augment
 from methods.mar3d.latents import FILE as LATENTS
 from methods.mar3d.latents import cache_bytes, encode_views, load_vae, save_vae, statistics
@@ -69,12 +69,12 @@ class Mar3D:
     def step_of(self, stage: str, sizes: Sizes, *, upstream: Mapping[str, Any], batch: int | None, device: str) -> Step:
         """See `methods.contract.Method`."""
         if stage == "vae":
-            return budget.vae_step(self.params, bank_shares(self.params), sizes, batch=batch, device=device)
-        return budget.mar_step(self.params, stage.removeprefix("mar_"), sizes, batch=batch, device=device)
+            return foresee.vae_step(self.params, bank_shares(self.params), sizes, batch=batch, device=device)
+        return foresee.mar_step(self.params, stage.removeprefix("mar_"), sizes, batch=batch, device=device)
 
     def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
         """See `methods.contract.Method`."""
-        return budget.object_flops(self.params, stages, sizes)
+        return foresee.object_flops(self.params, stages, sizes)
 
 
 # ---------------------------------------------------------------- training
@@ -334,7 +334,7 @@ class LatentGenerator(ABC):
 
     @torch.no_grad()
     def flops(self, images: np.ndarray, *, rngs: Sequence[np.random.Generator]) -> dict[str, float]:
-        """FLOPs of one object by phase, counted while these images are generated from; see `Generator.flops`."""
+        """FLOPs of one object by part, counted while these images are generated from; see `Generator.flops`."""
         (bank, latents), sampled = counted(lambda: self.sample(images, rngs))
         _, decoded = counted(lambda: self._decode(bank, latents))
         return {"sample": sampled / len(images), "decode": decoded / len(images)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from data.store import Sample
 from methods.contract import Failure, Mesh, PreparedData, Sizes
-from methods.mar3d import budget
+from methods.mar3d import foresee
 from methods.mar3d.latents import load_vae
 from methods.mar3d.method import reconstruct
 from methods.training.devices import device_of
@@ -28,7 +28,7 @@ class VaeCeiling:
     def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
         """See `methods.contract.Method`."""
         params, bank = {**self.params, **stages["vae"]}, self.params["reconstruction"]["bank"]
-        encoded, decoded = budget.encoding_flops(params, bank, sizes), budget.decoding_flops(params, bank)
+        encoded, decoded = foresee.encoding_flops(params, bank, sizes), foresee.decoding_flops(params, bank)
         return {"sample": encoded, "decode": decoded}
 
     def load(self, stages: Mapping[str, Path], device: str) -> VaeCeiling:

@@ -11,7 +11,7 @@ import numpy as np
 from core.files import write_json
 from data.store import Sample, Split
 from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
-from methods.mar3d import budget
+from methods.mar3d import foresee
 from methods.mar3d.latents import load_vae, save_vae
 from methods.mar3d.method import reconstruct, reconstruction_viou, train_vae
 from methods.training import processes
@@ -48,12 +48,12 @@ class VaeStudy:
 
     def step_of(self, stage: str, sizes: Sizes, *, upstream: Mapping[str, Any], batch: int | None, device: str) -> Step:
         """See `methods.contract.Method`."""
-        return budget.vae_step(*self._banks(), sizes, batch=batch, device=device)
+        return foresee.vae_step(*self._banks(), sizes, batch=batch, device=device)
 
     def object_flops(self, stages: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
         """See `methods.contract.Method`."""
         params, bank = self._banks()[0], self.params["reconstruction"]["bank"]
-        encoded, decoded = budget.encoding_flops(params, bank, sizes), budget.decoding_flops(params, bank)
+        encoded, decoded = foresee.encoding_flops(params, bank, sizes), foresee.decoding_flops(params, bank)
         return {"sample": encoded, "decode": decoded}
 
     def load(self, stages: Mapping[str, Path], device: str) -> VaeStudy:

@@ -9,8 +9,9 @@ from string import ascii_lowercase
 import pandas as pd
 
 from core.errors import UserError
+from core.yaml_files import read_yaml
 from evaluation.protocol import Protocol
-from methods.settings import read_yaml
+from methods.registry import parse_setting
 from reports.figures import figure3
 from reports.figures.gallery import Gallery
 from reports.figures.material import Material
@@ -53,7 +54,7 @@ def gallery(
 
 def means(rows: pd.DataFrame, names: Sequence[str], protocol: Protocol) -> pd.DataFrame:
     """Means with intervals as Table 2 has them, by method/variant; a name that was not run has NaN."""
-    settings = [Setting(*name.split("/"), label=name) for name in names]
+    settings = [Setting(*parse_setting(name), label=name) for name in names]
     return table(rows, settings, protocol, {}).set_index(pd.Index(names))
 
 

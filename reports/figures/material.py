@@ -18,6 +18,7 @@ from evaluation.load import MeshError, Triangles
 from evaluation.placement import onto_truth
 from evaluation.protocol import Protocol
 from methods.meshes import file_name
+from methods.registry import parse_setting
 from reports.comparison import metric_columns
 from reports.figures.selection import at_quantiles
 
@@ -38,7 +39,7 @@ class Material:
 
     def of(self, name: str) -> pd.DataFrame:
         """The rows of `method/variant`, none if it was not run."""
-        method, _, variant = name.partition("/")
+        method, variant = parse_setting(name)
         return self.rows[(self.rows["method"] == method) & (self.rows["variant"] == variant)]
 
     def chosen(self, names: Sequence[str], quantiles: Sequence[float]) -> tuple[str, list[tuple[str, int]]]:

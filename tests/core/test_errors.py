@@ -1,6 +1,6 @@
 import pytest
 
-from core.errors import UserError, run_cli
+from core.errors import UserError, known, run_cli
 
 
 def test_a_user_error_is_one_line_and_status_2(capsys):
@@ -26,3 +26,9 @@ def test_other_errors_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         run_cli(main)
+
+
+def test_an_unknown_name_comes_with_what_is_known_and_what_was_meant():
+    error = known("scale", "cpuu", ["cpu", "gpu"])
+    assert str(error) == "there is no scale 'cpuu' (known: cpu, gpu); did you mean 'cpu'?"
+    assert str(known("scale", "huge", [])) == "there is no scale 'huge' (known: none)"

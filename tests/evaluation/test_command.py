@@ -50,7 +50,7 @@ def test_score_prints_json_without_nan(pair, capsys):
 def test_bad_input_is_one_line(pair, tmp_path):
     with pytest.raises(UserError, match="missing"):
         main(["score", str(tmp_path / "none.obj"), pair[1]])
-    with pytest.raises(UserError, match="there is no protocol named 'v9'"):
+    with pytest.raises(UserError, match="there is no protocol 'v9'"):
         main(["score", *pair, "--protocol", "v9"])
 
 

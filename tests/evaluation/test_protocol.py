@@ -36,13 +36,21 @@ def test_v1_says_what_it_has_always_said():
 
 
 def test_an_unknown_protocol_is_one_line_with_the_choices():
-    with pytest.raises(UserError, match=r"no protocol named 'mar3d_compt'.*did you mean mar3d_compat"):
+    with pytest.raises(UserError, match=r"no protocol 'mar3d_compt'.*did you mean 'mar3d_compat'"):
         protocol.load("mar3d_compt")
 
 
+def test_a_file_that_says_something_twice_is_refused(tmp_path, monkeypatch):
+    text = (protocol.FOLDER / "v1.yaml").read_text(encoding="utf-8")
+    (tmp_path / "v1.yaml").write_text(text + "points: 10\n")
+    monkeypatch.setattr(protocol, "FOLDER", tmp_path)
+    with pytest.raises(UserError, match="the key 'points' stands twice"):
+        protocol.load("v1")
+
+
 @pytest.mark.parametrize("path, value, message", [
-    (("colour",), "blue", "test: unknown key 'colour'"),
-    (("align", "icp_point"), 3, "test: align: unknown key 'icp_point'"),
+    (("colour",), "blue", "test: there is no key 'colour'"),
+    (("align", "icp_point"), 3, "test: align: there is no key 'icp_point'.*did you mean 'icp_points'"),
     (("points",), "many", "test: points is 'many': expected int"),
     (("points",), True, "test: points is True: expected int"),
     (("points",), 0, "points must be above zero"),

@@ -245,7 +245,7 @@ def test_a_config_of_kind_external_needs_little_and_its_mistakes_are_one_sentenc
     base = registry.resolve("external", "full", "cpu", methods_folder)
     assert plan.stages == base.stages  # the index is made once for all
     assert isinstance(make_method(plan.method, plan.params), External)
-    assert {"data/load.py", "methods/external"} <= set(registry.method_sources("triposr", methods_folder))
+    assert {"data/load.py", "methods/external/method.py"} <= set(registry.method_sources("triposr", methods_folder))
     config = methods_folder / "triposr/config.yaml"
     config.write_text(config.read_text().replace("up: z", "upp: z"))
     registry._load_methods.cache_clear()

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from core.identity import ROOT
-from methods.budget.foresee import made_up_step
-from methods.budget.sizes import configuration, sizes_of
-from methods.budget.trace import trace
+from methods.foresee.sizes import configuration, sizes_of
+from methods.foresee.totals import made_up_step
+from methods.foresee.trace import trace
 from methods.registry import resolve
 
 STAGES = [

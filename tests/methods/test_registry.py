@@ -1,7 +1,8 @@
-"""The registry: merging, keys that are shared exactly when they may be, and errors that one sentence says."""
+"""The registry: params, keys that are shared exactly when they may be, and errors that one sentence says."""
 
 from __future__ import annotations
 
+import ast
 import copy
 import subprocess
 import sys
@@ -12,18 +13,20 @@ import yaml
 
 from core.errors import UserError
 from core.identity import ROOT
+from core.yaml_files import read_yaml, validate
 from methods.registry import (
+    FORESEES,
     SCALES,
     deciding,
     fitting_variant,
     generated_folder,
     load_methods,
     method_sources,
+    parse_setting,
     resolve,
     stage_folder,
 )
 from methods.run import readable_params
-from methods.settings import merged, read_yaml, validate
 
 BASE = {
     "name": "alpha",
@@ -59,6 +62,7 @@ def write(folder: Path, *configs: dict) -> Path:
         path = folder / config["name"] / "config.yaml"
         path.parent.mkdir()
         path.write_text(yaml.safe_dump(config, sort_keys=False))
+        (path.parent / "method.py").touch()
     return folder
 
 
@@ -126,8 +130,8 @@ def test_a_borrowed_stage_is_the_owners_own(tmp_path):
     assert stage_folder("runs", "d", "smoke", borrowed, 3) == Path(f"runs/d/smoke/stages/alpha.first-{owned.key}/seed3")
     own = resolve("beta", "full", "smoke", folder).stage("own")
     assert own.owner == "beta" and own.needs == ("first",)
-    assert {"methods/alpha", "methods/beta"} <= set(method_sources("beta", folder))
-    assert "methods/beta" not in method_sources("alpha", folder)
+    assert {"methods/alpha/method.py", "methods/beta/method.py"} <= set(method_sources("beta", folder))
+    assert "methods/beta/method.py" not in method_sources("alpha", folder)
 
 
 def test_a_stage_key_leads_back_to_a_variant_that_trains_it(tmp_path):
@@ -160,6 +164,17 @@ def test_mar3d_says_which_values_its_params_may_take(trail, value):
     place[trail.split(".")[-1]] = value
     with pytest.raises(UserError, match=trail.replace(".", r"\.")):
         validate(params, plan.method.folder / "params.schema.yaml", "params")
+
+
+def test_a_setting_is_a_method_and_a_variant():
+    assert parse_setting("mar3d/full") == ("mar3d", "full")
+    assert parse_setting(resolve("mar3d", "no_mar_hr", "cpu").setting) == ("mar3d", "no_mar_hr")
+
+
+@pytest.mark.parametrize("name", ["mar3d", "mar3d/", "/full", ""])
+def test_what_is_no_setting_is_one_sentence(name):
+    with pytest.raises(UserError, match="is not method/variant, for example mar3d/full"):
+        parse_setting(name)
 
 
 def test_generated_folder():
@@ -245,26 +260,6 @@ def test_an_unknown_name_is_one_sentence(tmp_path, names, message):
     assert message in str(raised.value)
 
 
-def test_a_key_given_twice_is_an_error(tmp_path):
-    path = tmp_path / "twice.yaml"
-    path.write_text("a: 1\nb:\n  c: 1\n  c: 2\n")
-    with pytest.raises(UserError, match=r"line 4: the key 'c' stands twice"):
-        read_yaml(path)
-
-
-def test_broken_yaml_names_file_and_line(tmp_path):
-    path = tmp_path / "broken.yaml"
-    path.write_text("a: 1\nb: [1,\n")
-    with pytest.raises(UserError, match=r"broken.yaml, line"):
-        read_yaml(path)
-
-
-def test_merging_leaves_its_arguments_alone():
-    base, difference = {"a": {"x": [1]}, "free": {}}, {"a": {"x": [2]}, "free": {"any": 1}}
-    assert merged(base, difference, "test") == {"a": {"x": [2]}, "free": {"any": 1}}
-    assert base == {"a": {"x": [1]}, "free": {}}
-
-
 def test_every_method_resolves_at_every_scale():
     for name, method in load_methods().items():
         for variant in method.variants:
@@ -308,7 +303,7 @@ def test_params_taken_from_another_method_are_its_own_at_every_scale(tmp_path):
         theirs = resolve("alpha", "full", scale, folder).params["a"]
         assert resolve("gamma", "full", scale, folder).params == {"d": 1, "a": theirs}
         assert resolve("gamma", "other", scale, folder).params["a"] == {**theirs, "x": 5}
-    assert {"methods/alpha", "methods/gamma"} <= set(method_sources("gamma", folder))
+    assert {"methods/alpha/method.py", "methods/gamma/method.py"} <= set(method_sources("gamma", folder))
     assert resolve("gamma", "full", "smoke", folder).stage("own").owner == "gamma"
 
 
@@ -352,6 +347,29 @@ def test_a_stage_may_read_one_key_of_a_section(tmp_path):
     assert stage["full"].params == {"a": {"x": 1}, "b": 2}
     assert stage["other_y"].key == stage["full"].key
     assert len({stage[name].key for name in ("full", "other_a", "other_b")}) == 3
+
+
+def test_what_only_foresees_retrains_nothing():
+    sources = set(method_sources("dit"))
+    assert {"methods/dit/method.py", "methods/mar3d/mar.py", "methods/layers", "methods/training"} <= sources
+    for name in FORESEES:
+        assert (ROOT / "methods/dit" / name).is_file() and f"methods/dit/{name}" not in sources
+
+
+@pytest.mark.parametrize("name", [name for name, spec in load_methods().items() if spec.stages])
+def test_no_result_rests_on_what_only_foresees(name):
+    """Such a module is imported whole, and used by the hooks of the planning alone: the code hash leaves it out."""
+    foreseeing = {Path(file).stem for file in FORESEES}
+    for path in (ROOT / "methods" / name).rglob("*.py"):
+        if path.name in FORESEES:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        assert not [module for module in imported if module.split(".")[-1] in foreseeing], path
+        hooks = [n for n in ast.walk(tree) if getattr(n, "name", "") in ("step_of", "object_flops")]
+        allowed = {id(node) for hook in hooks for node in ast.walk(hook)}
+        used = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in foreseeing]
+        assert all(id(node) in allowed for node in used), path
 
 
 @pytest.mark.parametrize(("key", "value", "retrained"), [("decoder_depth", 7, False), ("dropout", 0.5, True)])

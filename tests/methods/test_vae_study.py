@@ -44,7 +44,7 @@ def test_sizes_follow_mar3d_and_so_does_the_code():
     study, mar3d = (resolve(name, variant, "cpu") for name, variant in (("vae_study", "triple_hr"), ("mar3d", "full")))
     assert study.params["optimiser"] == mar3d.params["optimiser"]
     assert study.params["extraction"] == mar3d.params["extraction"]
-    assert "methods/mar3d" in method_sources("vae_study")
+    assert "methods/mar3d/pyramid_vae.py" in method_sources("vae_study")
     assert load_methods()["vae_study"].stages["vae"].borrowed_from is None
 
 

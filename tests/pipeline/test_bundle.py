@@ -48,7 +48,7 @@ def home(tmp_path_factory):
 
 
 def _names(root):
-    from methods.settings import read_yaml
+    from core.yaml_files import read_yaml
     from pipeline.config import load
     from pipeline.dag import Dag
 

@@ -46,11 +46,11 @@ def test_a_failed_method_shows_in_the_exit_status(folder):
 def test_it_shows_there_as_well_when_nothing_was_to_be_done(folder, capsys):
     write(folder, "ok", "failed: boom")
     with pytest.raises(SystemExit) as stop:
-        outcome.verdict([TABLE2], smoke)
+        outcome.status([TABLE2], smoke)
     assert stop.value.code == "the table is complete but for: m/v1: failed: boom"  # a text exits with status 1
-    outcome.verdict([TABLE2], meshes)
+    outcome.status([TABLE2], meshes)
     write(folder, "ok", "ok")
-    outcome.verdict([TABLE2], smoke)
+    outcome.status([TABLE2], smoke)
     assert capsys.readouterr().err == ""
 
 

@@ -192,7 +192,7 @@ def test_where_the_paper_prints_numbers_they_are_on_the_side_of_its_claim():
     [
         ({"expression": "mar3d/full"}, "bad: 'mar3d/full' is not an inequality"),
         ({"metrc": "cd"}, "no key 'metrc'"),
-        ({"protocol": "vexset"}, "bad: there is no protocol named 'vexset'.*did you mean vecset"),
+        ({"protocol": "vexset"}, "bad: there is no protocol 'vexset'.*did you mean 'vecset'"),
     ],
 )
 def test_a_bad_claim_is_one_sentence(tmp_path, change, says):

@@ -1,4 +1,4 @@
-"""Reading and merging of YAML settings, with errors that one sentence can say.
+"""Reading, checking and merging of YAML files, with errors that one sentence can say.
 
 YAML has traps that a benchmark cannot afford: a key given twice silently keeps the last value, and `1e-4`
 is text while `1.0e-4` is a number. Both are errors here.
@@ -6,16 +6,16 @@ is text while `1.0e-4` is a number. Both are errors here.
 
 from __future__ import annotations
 
-import difflib
+import copy
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from core.errors import UserError
+from core.errors import UserError, known
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -36,14 +36,6 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def known(kind: str, name: str, names: Iterable[str]) -> UserError:
-    """The error for an unknown name: what is known and, if one is close, what was probably meant."""
-    names = list(names)
-    close = difflib.get_close_matches(str(name), names, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else ""
-    return UserError(f"there is no {kind} {name!r} (known: {', '.join(names) or 'none'}){meant}")
 
 
 def read_yaml(path: Path) -> Any:
@@ -98,7 +90,7 @@ def _sentence(error: Any) -> str:
 
 
 def merged(base: Mapping[str, Any], difference: Mapping[str, Any], name: str, trail: str = "") -> dict[str, Any]:
-    """`base` with `difference` laid over it, mapping by mapping; both are left as they are.
+    """`base` with a checked `difference` laid over it, mapping by mapping; both are left as they are.
 
     What is not replaced is shared with `base`, not copied (a workflow merges thousands of times): change neither.
     A difference may only name keys that the base has and keep their kind (mapping, text, number, truth
@@ -123,3 +115,13 @@ def merged(base: Mapping[str, Any], difference: Mapping[str, Any], name: str, tr
 def _kind(value: Any) -> str:
     kinds = ((bool, "truth value"), ((int, float), "number"), (str, "text"), (Mapping, "mapping"), (list, "list"))
     return next((name for types, name in kinds if isinstance(value, types)), type(value).__name__)
+
+
+def laid_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `difference` laid over it, mapping by mapping, unchecked; the result is a copy of both."""
+    result = copy.deepcopy(dict(base))
+    for key, value in difference.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = laid_over(old, value) if both else copy.deepcopy(value)
+    return result

@@ -7,42 +7,42 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from methods.budget.cards import Card
-from methods.budget.foresee import GenerationBudget, StageBudget
+from methods.foresee.cards import Card
+from methods.foresee.totals import ForeseenGeneration, ForeseenStage
 
 GIGA = 1e9
 TERA = 1e12
 MEMORY = ("weights", "gradients", "moments", "average", "frozen_bytes", "activations")
 
 
-def stage_record(budget: StageBudget) -> dict[str, Any]:
+def stage_record(foreseen: ForeseenStage) -> dict[str, Any]:
     """One stage in full, lengths in bytes and operations; None for what is not foreseen."""
-    record: dict[str, Any] = {"stage": budget.stage, "settings": list(budget.users), "reason": budget.reason or None}
-    traced = budget.traced
+    record: dict[str, Any] = {"stage": foreseen.stage, "settings": list(foreseen.users)}
+    record["reason"], traced = foreseen.reason or None, foreseen.traced
     numbers = ("parameters", "frozen", "flops", *MEMORY, "memory")
     record |= {("step_flops" if name == "flops" else name): getattr(traced, name, None) for name in numbers}
-    record |= {"batch": budget.batch, "steps": budget.steps, "samples": budget.samples} if traced else {}
-    return record | ({"training_flops": budget.flops, "gpu_hours": budget.gpu_hours} if traced else {})
+    record |= {"batch": foreseen.batch, "steps": foreseen.steps, "samples": foreseen.samples} if traced else {}
+    return record | ({"training_flops": foreseen.flops, "gpu_hours": foreseen.gpu_hours} if traced else {})
 
 
 def as_json(
-    stages: Sequence[StageBudget], generations: Sequence[GenerationBudget], assumed: dict[str, Any]
+    stages: Sequence[ForeseenStage], generations: Sequence[ForeseenGeneration], assumed: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything: what was assumed, the stages, the generations, and the sum of GPU-hours."""
     return {
         "assumed": assumed,
-        "stages": [stage_record(budget) for budget in stages],
+        "stages": [stage_record(s) for s in stages],
         "generation": [
             {"setting": g.setting, "reason": g.reason or None, "flops": g.flops, "seconds_a_mesh": g.seconds}
             for g in generations
         ],
-        "gpu_hours": sum(budget.gpu_hours for budget in stages),
+        "gpu_hours": sum(s.gpu_hours for s in stages),
     }
 
 
-def as_csv(stages: Sequence[StageBudget]) -> str:
+def as_csv(stages: Sequence[ForeseenStage]) -> str:
     """One line a stage; the settings that share it are joined by spaces."""
-    records = [{**stage_record(budget), "settings": " ".join(budget.users)} for budget in stages]
+    records = [{**stage_record(s), "settings": " ".join(s.users)} for s in stages]
     columns = list(dict.fromkeys(name for record in records for name in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -52,25 +52,29 @@ def as_csv(stages: Sequence[StageBudget]) -> str:
 
 
 def as_text(
-    stages: Sequence[StageBudget], generations: Sequence[GenerationBudget], card: Card, gpus: int, utilisation: float
+    stages: Sequence[ForeseenStage],
+    generations: Sequence[ForeseenGeneration],
+    card: Card,
+    gpus: int,
+    utilisation: float,
 ) -> str:
     """Two tables and the sum. Parameters in millions, memory in GB (10^9 bytes)."""
     head = ["stage", "params", "weights", "grads", "moments", "ema", "frozen", "activ.", "sum GB"]
     head += ["batch", "TFLOP/step", "steps", "samples", "GPU-hours"]
     rows, notes = [head], []
-    for budget in stages:
-        if budget.reason:
-            notes.append(f"{budget.stage}: {budget.reason}")
-        if budget.traced is None:
-            rows.append([budget.stage, *["-"] * (len(head) - 1)])
+    for s in stages:
+        if s.reason:
+            notes.append(f"{s.stage}: {s.reason}")
+        if s.traced is None:
+            rows.append([s.stage, *["-"] * (len(head) - 1)])
             continue
-        t = budget.traced
+        t = s.traced
         memory = [f"{getattr(t, name) / GIGA:.2f}" for name in MEMORY]
         mark = " !" if t.memory / GIGA > card.memory_gb else ""
-        rows.append([budget.stage, f"{t.parameters / 1e6:.1f} M", *memory, f"{t.memory / GIGA:.1f}{mark}"])
-        rows[-1] += [f"{budget.batch}", f"{t.flops / TERA:.3g}", f"{budget.steps:,}", f"{budget.samples:,}"]
-        rows[-1] += ["-" if budget.reason else f"{budget.gpu_hours:,.1f}"]
-    too_large = [b.stage for b in stages if b.traced and b.traced.memory / GIGA > card.memory_gb]
+        rows.append([s.stage, f"{t.parameters / 1e6:.1f} M", *memory, f"{t.memory / GIGA:.1f}{mark}"])
+        rows[-1] += [f"{s.batch}", f"{t.flops / TERA:.3g}", f"{s.steps:,}", f"{s.samples:,}"]
+        rows[-1] += ["-" if s.reason else f"{s.gpu_hours:,.1f}"]
+    too_large = [s.stage for s in stages if s.traced and s.traced.memory / GIGA > card.memory_gb]
     if too_large:
         notes.append(f"! more than the {card.memory_gb:g} GB of {card.label}: give it a smaller batch on each card")
     made = [["generation of one mesh", "sample TFLOP", "decode TFLOP", "GPU-seconds"]]
@@ -79,7 +83,7 @@ def as_text(
             notes.append(f"{g.setting}: {g.reason}")
             continue
         made.append([g.setting, *(f"{g.flops.get(k, 0) / TERA:.3g}" for k in ("sample", "decode")), f"{g.seconds:.3g}"])
-    total = sum(budget.gpu_hours for budget in stages)
+    total = sum(s.gpu_hours for s in stages)
     share = f"{utilisation:.0%} of {card.tflops:g} TFLOP/s ({card.label}, dense bf16)"
     lines = [*aligned(rows), "", f"training: {total:,.1f} GPU-hours at {share}"]
     lines[-1] += f"; {total / gpus:,.1f} hours on {gpus} cards that lose nothing" if gpus > 1 else ""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from core.errors import UserError
-from methods.budget.cards import Card
-from methods.budget.trace import Traced, trace
 from methods.contract import Sizes, Step
+from methods.foresee.cards import Card
+from methods.foresee.trace import Traced, trace
 from methods.registry import Plan, StageSpec, fitting_variant, resolve
 from methods.run import make_method, readable_params
 
@@ -21,7 +21,7 @@ TERA = 1e12
 
 
 @dataclass(frozen=True)
-class StageBudget:
+class ForeseenStage:
     """One stage. users: the settings that need it. reason: what is not foreseen and why, or empty.
 
     traced: None where nothing is. batch: samples of a step; memory is of one card that takes them all. reached: FLOPs
@@ -53,8 +53,8 @@ class StageBudget:
 
 
 @dataclass(frozen=True)
-class GenerationBudget:
-    """One setting's generation, of one mesh: FLOPs by phase, and the seconds of a card that reaches its share."""
+class ForeseenGeneration:
+    """One setting's generation, of one mesh: FLOPs by part, and the seconds of a card that reaches its share."""
 
     setting: str
     reason: str
@@ -69,8 +69,8 @@ def foresee(
     card: Card,
     utilisation: float,
     told: Callable[[str], None] = lambda _: None,
-) -> tuple[list[StageBudget], list[GenerationBudget]]:
-    """Budgets of the stages (each once, in the order in which they are trained) and of the settings' generation.
+) -> tuple[list[ForeseenStage], list[ForeseenGeneration]]:
+    """The stages (each once, in the order in which they are trained) and the settings' generation, foreseen.
 
     settings: (method, variant). told: is handed what is counted next, for a progress line. Raises UserError for an
     unknown setting or scale, or a utilisation outside of (0, 1].
@@ -84,33 +84,29 @@ def foresee(
     for plan in plans:
         for stage in plan.stages:
             found.setdefault(stage.folder_name, stage)
-            users.setdefault(stage.folder_name, []).append(_setting(plan))
+            users.setdefault(stage.folder_name, []).append(plan.setting)
     stages = []
     for name, stage in found.items():
         told(name)
         stages.append(_stage(stage, scale, sizes, tuple(users[name]), reached))
     generations = []
     for plan in plans:
-        told(f"generation of {_setting(plan)}")
+        told(f"generation of {plan.setting}")
         generations.append(_generation(plan, sizes, reached))
     return stages, generations
 
 
-def _setting(plan: Plan) -> str:
-    return f"{plan.method.name}/{plan.variant.name}"
-
-
-def _stage(stage: StageSpec, scale: str, sizes: Sizes, users: tuple[str, ...], reached: float) -> StageBudget:
+def _stage(stage: StageSpec, scale: str, sizes: Sizes, users: tuple[str, ...], reached: float) -> ForeseenStage:
     step = made_up_step(stage, scale, sizes, batch=None, device="meta")
     if step is None:
-        return StageBudget(stage.folder_name, users, f"{stage.owner} has no step_of, so nothing is foreseen")
+        return ForeseenStage(stage.folder_name, users, f"{stage.owner} has no step_of, so nothing is foreseen")
     if step.training["precision"] != "bf16":
         reason = f"trains in {step.training['precision']}, and the peaks of cards are of bf16: no hours are foreseen"
         reached = float("inf")
     else:
         reason = ""
     batch, steps = step.training["batch"], step.training["steps"]
-    return StageBudget(stage.folder_name, users, reason, trace(step), batch, steps, reached)
+    return ForeseenStage(stage.folder_name, users, reason, trace(step), batch, steps, reached)
 
 
 def made_up_step(stage: StageSpec, scale: str, sizes: Sizes, *, batch: int | None, device: str) -> Step | None:
@@ -126,10 +122,10 @@ def made_up_step(stage: StageSpec, scale: str, sizes: Sizes, *, batch: int | Non
     return step_of(stage.name, sizes, upstream=upstream, batch=batch, device=device)
 
 
-def _generation(plan: Plan, sizes: Sizes, reached: float) -> GenerationBudget:
+def _generation(plan: Plan, sizes: Sizes, reached: float) -> ForeseenGeneration:
     object_flops = getattr(make_method(plan.method, plan.params), "object_flops", None)
     if object_flops is None:
         reason = f"{plan.method.name} has no object_flops, so nothing is foreseen"
-        return GenerationBudget(_setting(plan), reason, {}, 0.0)
+        return ForeseenGeneration(plan.setting, reason, {}, 0.0)
     flops = dict(object_flops({stage.name: stage.params for stage in plan.stages}, sizes))
-    return GenerationBudget(_setting(plan), "", flops, sum(flops.values()) / reached)
+    return ForeseenGeneration(plan.setting, "", flops, sum(flops.values()) / reached)

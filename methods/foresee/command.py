@@ -8,10 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from core.errors import UserError
+from core.errors import UserError, known
 from core.files import write_text
-from methods.registry import SCALES, resolve
-from methods.settings import known
+from methods.registry import SCALES, parse_setting, resolve
 
 STANDARD_OUTPUT = Path("-")
 
@@ -28,7 +27,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     plan.add_argument(
         "--method", nargs="+", metavar="METHOD/VARIANT", help="settings; by default all that the scale's tables ask for"
     )
-    plan.add_argument("--gpu", default="h100", help="a card of methods/budget/cards.yaml (default: %(default)s)")
+    plan.add_argument("--gpu", default="h100", help="a card of methods/foresee/cards.yaml (default: %(default)s)")
     plan.add_argument("--gpus", type=int, default=1, help="cards side by side, for the hours (default: %(default)s)")
     plan.add_argument(
         "--utilisation", type=float, default=0.4, help="share of the peak that is reached (default: %(default)s)"
@@ -55,16 +54,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def plan(args: argparse.Namespace) -> None:
     """Print (and write) the plan."""
-    from methods.budget.cards import get_card
-    from methods.budget.sizes import configuration, parsed, settings_of, sizes_of
+    from methods.foresee.cards import get_card
+    from methods.foresee.sizes import configuration, settings_of, sizes_of
 
     card, config = get_card(args.gpu), configuration(args.scale)
     if args.gpus < 1:
         raise UserError(f"--gpus is {args.gpus}: it must be at least 1")
-    settings, sizes = parsed(args.method) if args.method else settings_of(config), sizes_of(config)
+    settings = [parse_setting(name) for name in args.method] if args.method else settings_of(config)
+    sizes = sizes_of(config)
 
-    from methods.budget.foresee import foresee
-    from methods.budget.table import as_csv, as_json, as_text
+    from methods.foresee.table import as_csv, as_json, as_text
+    from methods.foresee.totals import foresee
 
     def told(name: str) -> None:
         print(f"\rcounting {name}".ljust(79), end="", file=sys.stderr, flush=True)
@@ -90,14 +90,14 @@ def _write(path: Path, text: str) -> None:
 
 def step(args: argparse.Namespace) -> None:
     """Print what a step of a stage took."""
-    from methods.budget.cards import get_card
-    from methods.budget.sizes import configuration, parsed, sizes_of
+    from methods.foresee.cards import get_card
+    from methods.foresee.sizes import configuration, sizes_of
 
-    (method, variant), sizes = parsed([args.method])[0], sizes_of(configuration(args.scale))
-    stage, card = resolve(method, variant, args.scale).stage(args.stage), get_card(args.gpu) if args.gpu else None
+    stage = resolve(*parse_setting(args.method), args.scale).stage(args.stage)
+    sizes, card = sizes_of(configuration(args.scale)), get_card(args.gpu) if args.gpu else None
 
-    from methods.budget.foresee import made_up_step
-    from methods.budget.measure import run_steps
+    from methods.foresee.measure import run_steps
+    from methods.foresee.totals import made_up_step
     from methods.training.loop import device_of
 
     device = device_of(args.device)

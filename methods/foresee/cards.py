@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from methods.settings import known, read_yaml
+from core.errors import known
+from core.yaml_files import read_yaml
 
 FILE = Path(__file__).with_name("cards.yaml")
 

@@ -1,4 +1,4 @@
-"""Steps and FLOPs of the DiT on made-up inputs of the true sizes, for `methods.budget`; see `methods.contract.Step`."""
+"""Steps and FLOPs of the DiT on made-up inputs of the true sizes, for `methods.foresee`: `methods.contract.Step`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import sample
 from methods.layers.diffusion import Diffusion
 from methods.layers.image_encoder import frozen_networks
-from methods.mar3d.budget import META, decoding_flops, made_up
+from methods.mar3d.foresee import META, decoding_flops, made_up
 from methods.training.flops import counted
 
 Params = Mapping[str, Any]

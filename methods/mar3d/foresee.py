@@ -1,4 +1,4 @@
-"""Steps and FLOPs of MAR-3D on made-up inputs of the true sizes, for `methods.budget`; see `methods.contract.Step`."""
+"""Steps and FLOPs of MAR-3D on made-up inputs of the true sizes, for `methods.foresee`; see `methods.contract.Step`."""
 
 from __future__ import annotations
 
