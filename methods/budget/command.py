@@ -110,6 +110,8 @@ def step(args: argparse.Namespace) -> None:
         made_up = dataclasses.replace(made_up, draws={args.draw: (1.0, made_up.draws[args.draw][1])})
     taken = run_steps(made_up, device, repeats=args.repeats)
     print(f"{stage.folder_name} on {device}, batch {made_up.training['batch']}, {made_up.training['precision']}")
+    if made_up.frozen:
+        print("  its frozen networks have random weights: time and FLOPs do not depend on them")
     print(f"  {taken.seconds:.3g} s a step (median of {taken.timed}), {taken.samples_per_second:.3g} samples/s")
     print(f"  {taken.flops / 1e12:.3g} TFLOP a step, {taken.flops / taken.seconds / 1e12:.3g} TFLOP/s")
     print(f"  loss {taken.loss:.4g}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from methods.contract import Sizes, Step
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate
-from methods.layers.image_encoder import frozen_networks
+from methods.layers.image_encoder import made_up_networks
 from methods.mar3d.examples import Batch, augment
 from methods.mar3d.mar import MaskedAutoregressive, build_mar, mask_ratio
 from methods.mar3d.pyramid_vae import PyramidVAE, build_vae
@@ -80,7 +80,7 @@ def mar_step(params: Params, name: str, sizes: Sizes, *, batch: int | None, devi
     means = [float(part.mean()) for part in np.array_split(ratios, MASKS)]
     draws = {f"mask_{ratio:.2f}": (1 / MASKS, functools.partial(loss, ratio)) for ratio in means}
     training = {**stage["training"], "batch": batch}
-    frozen += frozen_networks(model.image_encoder, torch.device(device))
+    frozen += made_up_networks(model.image_encoder, torch.device(device))
     return Step(model, draws, training, params["optimiser"], MaskedAutoregressive.EDGES, frozen)
 
 

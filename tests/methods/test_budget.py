@@ -168,6 +168,24 @@ def test_the_frozen_encoders_of_the_paper_are_in_the_step(setting, stage):
     assert sum(p.numel() for p in frozen["clip_vision_model"].parameters()) == outside + blocks
 
 
+@pytest.mark.parametrize("setting, stage", [("mar3d/full", "mar_lr"), ("dit/cascade", "dit_lr")])
+def test_a_step_behind_frozen_encoders_runs_without_their_weights(setting, stage, monkeypatch):
+    monkeypatch.setattr("methods.layers.clip_dinov2.require", lambda sources: pytest.fail("asked for weights"))
+    plan = resolve(*setting.split("/"), "smoke")
+    encoder = resolve("mar3d", "full", "paper").params["image_encoder"]
+    small = {"width": 16, "depth": 1, "heads": 2}
+    behind = {**encoder["clip_dinov2"], "clip": encoder["clip_dinov2"]["clip"] | small, "size": 28}
+    behind["dino"] = encoder["clip_dinov2"]["dino"] | small
+    method = make_method(plan.method, {**plan.params, "image_encoder": {**encoder, "clip_dinov2": behind}})
+
+    def step(device: str) -> Step:
+        return method.step_of(stage, TINY, upstream={"vae": plan.stage("vae").params}, batch=2, device=device)
+
+    taken = run_steps(step("cpu"), torch.device("cpu"), repeats=1)
+    assert 0 < taken.loss < 100
+    assert taken.flops == pytest.approx(trace(step("meta")).flops, rel=0.15)  # a CPU's attention keeps its scores
+
+
 @pytest.mark.parametrize("name, guidance", [("lr", 3.0), ("hr", 1.0), ("hr", 3.0)])
 def test_sampling_is_counted_as_it_is_done(name, guidance):
     params = resolve("mar3d", "full", "smoke").params
