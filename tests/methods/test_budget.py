@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -76,6 +77,15 @@ def test_weights_gradients_moments_and_average():
     assert traced.moments == pytest.approx(8 * PARAMETERS, abs=100)  # two moments, and a step count for each tensor
     muon = trace(mlp_step(optimiser={**ADAMW, "name": "muon", "adamw_lr": 1e-3}))
     assert muon.moments == pytest.approx(4 * WEIGHTS + 8 * (PARAMETERS - WEIGHTS), abs=100)
+
+
+def test_muons_products_count_and_adamw_has_none():
+    """Five Newton-Schulz iterations on each matrix, as (short, long): x x^T, its square, and their product with x."""
+    short, long = sorted((WIDTH, HIDDEN))
+    iteration = 2 * short**2 * long + 2 * short**3 + 2 * short**2 * long
+    muon = trace(mlp_step(optimiser={**ADAMW, "name": "muon", "adamw_lr": 1e-3}))
+    assert muon.optimiser_flops == 2 * 5 * iteration
+    assert trace(mlp_step()).optimiser_flops == 0
 
 
 def test_activations_are_what_the_backward_pass_needs():
@@ -209,12 +219,30 @@ def test_hours_follow_from_flops_and_the_stated_share():
     card = get_card("h100")
     stages, generations = foresee([("mar3d", "no_mar_hr")], "smoke", TINY, card, 0.5)
     for stage in stages:
-        flops = stage.traced.flops * stage.steps
+        flops = (stage.traced.flops + stage.traced.optimiser_flops) * stage.steps
         assert stage.gpu_hours == pytest.approx(flops / (card.tflops * 1e12 * 0.5) / 3600)
         assert stage.samples == stage.steps * stage.batch
     (made,) = generations
     assert made.seconds == pytest.approx(sum(made.flops.values()) / (card.tflops * 1e12 * 0.5))
     assert "2 cards" in as_text(stages, generations, card, 2, 0.5)
+
+
+def test_table_2_and_the_dit_cascade_take_one_h100_45_minutes_at_gpu():
+    """Of a card that reaches a quarter of its peak, with a minute for each process to start, read and end."""
+    config = configuration("gpu")
+    settings = [tuple(name.split("/")) for name in [*config["table2"]["settings"], "dit/cascade"]]
+    trained = {stage.folder_name: stage.name for s in settings for stage in resolve(*s, "gpu").stages}
+    times = Counter(trained.values())
+    assert times == {"vae": 2, "mar_lr": 3, "mar_hr": 4, "dit_lr": 1, "dit_hr": 1}
+    # No ablation's stage takes more than that of the full model, so one of each is counted.
+    stages, generations = foresee(
+        [("mar3d", "full"), ("dit", "cascade")], "gpu", sizes_of(config), get_card("h100"), 0.25
+    )
+    training = sum(60 * stage.gpu_hours * times[stage.stage.split(".")[1].split("-")[0]] for stage in stages)
+    objects = config["datasets"]["procedural"]["counts"]["test"]
+    generation = max(made.seconds for made in generations) * objects * len(settings) / 60
+    assert 10 < training + generation + len(trained) + len(settings) < 45
+    assert max(stage.traced.memory for stage in stages) < 30e9  # of 80 GB, beside the data: test_budget_data.py
 
 
 def test_a_shared_stage_stands_once_with_all_who_use_it():
