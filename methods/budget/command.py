@@ -33,6 +33,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     plan.add_argument(
         "--utilisation", type=float, default=0.4, help="share of the peak that is reached (default: %(default)s)"
     )
+    plan.add_argument("--dataset", help="whose data are foreseen (default: the configured one)")
+    plan.add_argument("--objects", type=int, help="training objects (default: as many as there are procedural shapes)")
     plan.add_argument("--json", type=Path, metavar="FILE", help="also write everything as JSON (- for standard output)")
     plan.add_argument("--csv", type=Path, metavar="FILE", help="also write the stages as CSV (- for standard output)")
     step = commands.add_parser(
@@ -56,14 +58,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def plan(args: argparse.Namespace) -> None:
     """Print (and write) the plan."""
     from methods.budget.cards import get_card
+    from methods.budget.data import data_text, foresee_data, objects_of, views_of
     from methods.budget.sizes import configuration, parsed, settings_of, sizes_of
 
     card, config = get_card(args.gpu), configuration(args.scale)
     if args.gpus < 1:
         raise UserError(f"--gpus is {args.gpus}: it must be at least 1")
     settings, sizes = parsed(args.method) if args.method else settings_of(config), sizes_of(config)
+    dataset = args.dataset or config["dataset"]
+    objects = objects_of(config, dataset, args.objects)
 
-    from methods.budget.foresee import foresee
+    from methods.budget.foresee import foresee, foresee_kept
     from methods.budget.table import as_csv, as_json, as_text
 
     def told(name: str) -> None:
@@ -71,12 +76,16 @@ def plan(args: argparse.Namespace) -> None:
 
     stages, generations = foresee(settings, args.scale, sizes, card, args.utilisation, told)
     print("\r".ljust(80) + "\r", end="", file=sys.stderr, flush=True)
+    kept, memory_gb = foresee_kept(settings, args.scale, views_of(config, objects)["train"])
+    data = foresee_data(config, dataset, objects, kept, memory_gb)
     assumed = {"scale": args.scale, "gpus": args.gpus, "card": vars(card), "utilisation": args.utilisation}
     assumed["sizes"] = vars(sizes)
     if STANDARD_OUTPUT not in (args.json, args.csv):
         print(as_text(stages, generations, card, args.gpus, args.utilisation))
+        print("\n".join(["", *data_text(data)]))
     if args.json:
-        _write(args.json, json.dumps(as_json(stages, generations, assumed), indent=2) + "\n")
+        record = as_json(stages, generations, assumed) | {"data": dataclasses.asdict(data)}
+        _write(args.json, json.dumps(record, indent=2) + "\n")
     if args.csv:
         _write(args.csv, as_csv(stages))
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from methods.contract import Sizes, Step
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate
-from methods.layers.image_encoder import made_up_networks
+from methods.layers.image_encoder import build_image_encoder, made_up_networks
 from methods.mar3d.examples import Batch, augment
 from methods.mar3d.mar import MaskedAutoregressive, build_mar, mask_ratio
 from methods.mar3d.pyramid_vae import PyramidVAE, build_vae
 from methods.mar3d.sampling import masked_after
+from methods.training.features import feature_bytes
 from methods.training.flops import counted
 
 Params = Mapping[str, Any]
@@ -117,6 +118,15 @@ def made_up(
         return Batch(images, latents(bank), low)
 
     return draw, () if vae is None else (vae,)
+
+
+def kept_features(image_encoder: Params, views: int) -> dict[str, float]:
+    """Bytes of the cached features of so many training views; nothing where they are computed as drawn."""
+    if image_encoder["name"] != "clip_dinov2":
+        return {}
+    encoder = build_image_encoder(image_encoder, image_encoder["clip_dinov2"]["size"])
+    size = float(sum(feature_bytes(encoder, views).values()))
+    return {"image features": size} if size <= encoder.cache_gb * 1e9 else {}
 
 
 def surface(batch: int, points: int, generator: torch.Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
