@@ -106,7 +106,7 @@ def step(args: argparse.Namespace) -> None:
     stage, card = resolve(method, variant, args.scale).stage(args.stage), get_card(args.gpu) if args.gpu else None
 
     from methods.budget.foresee import made_up_step
-    from methods.budget.measure import run_steps
+    from methods.budget.measure import matrix_rate, run_steps
     from methods.training.loop import device_of
 
     device = device_of(args.device)
@@ -117,16 +117,19 @@ def step(args: argparse.Namespace) -> None:
         if args.draw not in made_up.draws:
             raise known(f"kind of step of {args.stage}", args.draw, made_up.draws)
         made_up = dataclasses.replace(made_up, draws={args.draw: (1.0, made_up.draws[args.draw][1])})
+    measured = matrix_rate(device, made_up.training["precision"])
     taken = run_steps(made_up, device, repeats=args.repeats)
+    rate = taken.flops / taken.seconds
     print(f"{stage.folder_name} on {device}, batch {made_up.training['batch']}, {made_up.training['precision']}")
     if made_up.frozen:
         print("  its frozen networks have random weights: time and FLOPs do not depend on them")
     print(f"  {taken.seconds:.3g} s a step (median of {taken.timed}), {taken.samples_per_second:.3g} samples/s")
-    print(f"  {taken.flops / 1e12:.3g} TFLOP a step, {taken.flops / taken.seconds / 1e12:.3g} TFLOP/s")
+    print(f"  {taken.flops / 1e12:.3g} TFLOP a step, {rate / 1e12:.3g} TFLOP/s")
+    print(f"  utilisation {rate / measured:.1%} of the {measured / 1e12:.3g} TFLOP/s of a large matrix product here")
     print(f"  loss {taken.loss:.4g}")
     print(f"  peak memory {taken.peak_bytes / 1e9:.2f} GB ({'device' if device.type == 'cuda' else 'process'})")
     if card is not None:
-        print(f"  utilisation {taken.flops / taken.seconds / card.tflops / 1e12:.1%} of {card.label}'s published peak")
+        print(f"  utilisation {rate / card.tflops / 1e12:.1%} of {card.label}'s published peak")
 
 
 COMMANDS = {"plan": plan, "step": step}

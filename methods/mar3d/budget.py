@@ -18,6 +18,7 @@ from methods.mar3d.examples import Batch, augment
 from methods.mar3d.mar import MaskedAutoregressive, build_mar, mask_ratio
 from methods.mar3d.pyramid_vae import PyramidVAE, build_vae
 from methods.mar3d.sampling import masked_after
+from methods.training.draws import WHOLE
 from methods.training.features import feature_bytes
 from methods.training.flops import counted
 
@@ -136,10 +137,10 @@ def surface(batch: int, points: int, generator: torch.Generator, device: torch.d
 
 
 def normal(shape: Sequence[int], generator: torch.Generator, device: torch.device | str) -> Tensor:
-    """Standard normal draws; on the meta device there is nothing to draw."""
+    """Standard normal draws, made on the device (`draws.Share`); on the meta device there is nothing to draw."""
     if torch.device(device).type == "meta":
         return torch.empty(tuple(shape), device=device)
-    return torch.randn(tuple(shape), generator=generator).to(device)
+    return WHOLE.normal(tuple(shape), generator, torch.device(device))
 
 
 def object_flops(params: Params, stages: Collection[str], sizes: Sizes) -> dict[str, float]:

@@ -14,7 +14,7 @@ from core.errors import UserError
 from core.identity import ROOT
 from methods.budget.cards import get_card, load_cards
 from methods.budget.foresee import StageBudget, foresee, made_up_step
-from methods.budget.measure import run_steps
+from methods.budget.measure import matrix_rate, run_steps
 from methods.budget.sizes import configuration, parsed, settings_of, sizes_of
 from methods.budget.table import as_csv, as_text
 from methods.budget.trace import Traced, trace
@@ -142,6 +142,21 @@ def test_a_real_step_takes_the_flops_that_are_foreseen(setting, stage):
     assert abs(taken.loss) < 100
     foreseen = trace(made_up_step(spec, "smoke", TINY, batch=2, device="meta")).flops
     assert taken.flops == pytest.approx(foreseen, rel=0.15)  # a CPU's attention keeps its scores
+
+
+def test_the_rate_of_matrix_products_is_their_flops_over_their_time():
+    cpu = torch.device("cpu")
+    small, large = (matrix_rate(cpu, "fp32", side=side, repeats=3) for side in (2, 256))
+    assert 1e4 < small < large < 1e14  # small products wait for their call
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_inputs_are_made_up_on_the_gpu():
+    device = torch.device("cuda")
+    assert mar3d.normal((2, 3), torch.Generator().manual_seed(0), device).device.type == "cuda"
+    name = torch.cuda.get_device_name().lower()
+    published = next((card.tflops for key, card in load_cards().items() if key in name), float("inf"))
+    assert 1 < matrix_rate(device, "bf16") / 1e12 < 1.05 * published
 
 
 def test_the_configured_batch_and_steps_stand_in_a_step():
@@ -330,6 +345,6 @@ def test_step_runs_and_says_what_it_took():
     ]
     done = subprocess.run([*command, "--repeats", "2", "--device", "cpu"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "s a step (median of 2)" in done.stdout and "TFLOP/s" in done.stdout
+    assert "s a step (median of 2)" in done.stdout and "TFLOP/s of a large matrix product here" in done.stdout
     done = subprocess.run([*command, "--draw", "lr"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "no kind of step of mar_lr 'lr'" in done.stderr
