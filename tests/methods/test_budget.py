@@ -12,7 +12,7 @@ from torch import nn
 
 from core.errors import UserError
 from core.identity import ROOT
-from methods.budget.cards import get_card, load_cards
+from methods.budget.cards import card_of, get_card, load_cards, utilisation
 from methods.budget.foresee import StageBudget, foresee, made_up_step
 from methods.budget.measure import matrix_rate, run_steps
 from methods.budget.sizes import configuration, parsed, settings_of, sizes_of
@@ -348,3 +348,21 @@ def test_step_runs_and_says_what_it_took():
     assert "s a step (median of 2)" in done.stdout and "TFLOP/s of a large matrix product here" in done.stdout
     done = subprocess.run([*command, "--draw", "lr"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "no kind of step of mar_lr 'lr'" in done.stderr
+
+
+def test_a_devices_name_says_its_card():
+    names = {"NVIDIA H100 80GB HBM3": "h100", "NVIDIA A100-SXM4-80GB": "a100", "NVIDIA GeForce RTX 4090": "rtx4090"}
+    names |= {"NVIDIA A100 80GB PCIe": "a100", "NVIDIA L40S": "l40s", "NVIDIA H200": "h200"}
+    assert {device: card_of(device).name for device in names} == names
+    for device in ("NVIDIA H100 PCIe", "NVIDIA H100 NVL", "Tesla T4", "AMD EPYC"):
+        assert card_of(device) is None
+
+
+def test_utilisation_is_flops_over_seconds_over_the_peak_of_all_processes():
+    device = {"kind": "cuda", "name": "NVIDIA H100 80GB HBM3"}
+    measured = {"step_flops": 989e12, "step_seconds": 2.0, "dtype": "bf16", "processes": 2}
+    assert utilisation(device, measured) == {"card": "h100", "share": 0.25}
+    for other in ({"dtype": "fp32"}, {"dtype": None}):
+        assert utilisation(device, measured | other) is None
+    assert utilisation({"kind": "cpu", "name": "AMD EPYC"}, measured) is None
+    assert utilisation(device, {"dtype": "bf16"}) is None
