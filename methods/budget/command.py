@@ -78,11 +78,12 @@ def plan(args: argparse.Namespace) -> None:
     print("\r".ljust(80) + "\r", end="", file=sys.stderr, flush=True)
     kept, memory_gb = foresee_kept(settings, args.scale, views_of(config, objects)["train"])
     data = foresee_data(config, dataset, objects, kept, memory_gb)
+    samples = {budget.stage.split("-")[0]: budget.samples for budget in stages if budget.samples}
     assumed = {"scale": args.scale, "gpus": args.gpus, "card": vars(card), "utilisation": args.utilisation}
     assumed["sizes"] = vars(sizes)
     if STANDARD_OUTPUT not in (args.json, args.csv):
         print(as_text(stages, generations, card, args.gpus, args.utilisation))
-        print("\n".join(["", *data_text(data)]))
+        print("\n".join(["", *data_text(data, samples)]))
     if args.json:
         record = as_json(stages, generations, assumed) | {"data": dataclasses.asdict(data)}
         _write(args.json, json.dumps(record, indent=2) + "\n")

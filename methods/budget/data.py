@@ -99,14 +99,15 @@ def foresee_data(
     return DataBudget(objects, views, device, memory_gb and memory_gb * GIGA, disk, seconds / HOUR, shards, assumed)
 
 
-def data_text(data: DataBudget) -> list[str]:
-    """Three lines, and what they assume."""
+def data_text(data: DataBudget, samples: Mapping[str, int] | None = None) -> list[str]:
+    """Lines of text, and what they assume. samples: that the training of each kind of stage draws."""
     counts = ", ".join(f"{n:,} {split}" for split, n in data.objects.items())
     held = ", ".join(
         f"{name} {size / GIGA:,.1f} GB{' (streamed)' if data.limit and size > data.limit else ''}"
         for name, size in data.device.items()
         if size
     )
+    seen = ", ".join(f"{name} {n / data.objects['train']:,.1f}" for name, n in (samples or {}).items())
     there = ", ".join(f"{name} {size / GIGA:,.1f} GB" for name, size in data.disk.items() if size)
     return [
         f"data: {counts} objects, {sum(data.views.values()):,} views; preparation {data.core_hours:,.1f} core-hours in"
@@ -114,4 +115,5 @@ def data_text(data: DataBudget) -> list[str]:
         f"  on the device{f', up to {data.limit / GIGA:g} GB each' if data.limit else ''}: {held}",
         f"  on disk: {there}",
         f"  assumed: {data.assumed}",
+        *([f"  epochs of all training objects: {seen}"] if seen else []),
     ]

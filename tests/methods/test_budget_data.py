@@ -27,6 +27,11 @@ def test_at_gpu_all_training_data_lie_on_the_device():
     assert "streamed" not in "\n".join(data_text(data))
 
 
+def test_epochs_are_samples_over_objects():
+    data = foresee_data(configuration("gpu"), "procedural", {"train": 4000}, {}, None)
+    assert "mar3d.vae 64.0, mar3d.mar_lr 0.5" in data_text(data, {"mar3d.vae": 256000, "mar3d.mar_lr": 2000})[-1]
+
+
 def test_more_objects_are_streamed_and_said_so():
     config = configuration("gpu")
     objects = objects_of(config, "procedural", 40000)
