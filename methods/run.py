@@ -23,8 +23,9 @@ from typing import Any
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.identity import params_key, source_hash
-from methods import manifest
+from methods import energy, manifest
 from methods.contract import Method, PreparedData
+from methods.foresee.cards import utilisation
 from methods.registry import HARDWARE, MethodSpec, Plan, fitting_variant, method_sources, resolve, stage_folder
 from methods.training import processes
 
@@ -124,7 +125,7 @@ def fit(
     starts = _begin(out, identity)
     if starts == 0:
         return out
-    begin, failure = time.monotonic(), None
+    begin, failure, meter = time.monotonic(), None, energy.Meter(None)
     try:
         if killed is not None:
             raise MethodError(f"fitting {stage.name}: {killed}")
@@ -132,7 +133,7 @@ def fit(
             if record["status"] != "ok":
                 raise MethodError(f"stage {need} failed ({record['reason']})")
         instance = make_method(plan.method, readable_params(plan, stage.name))
-        with failures_of(f"fitting {stage.name}"):
+        with failures_of(f"fitting {stage.name}"), energy.metered(processes.per_node()) as meter:
             instance.fit(stage.name, data, upstream=upstream, out=out, seed=seed)
     except MethodError as error:
         if processes.count() > 1 and not isinstance(error.__cause__, processes.DivergedError):
@@ -147,6 +148,7 @@ def fit(
     measured = {}
     for name in (COSTS, SPEED, MEASURED):
         measured |= read_json(out / name) if (out / name).exists() else {}
+    machine = manifest.environment(manifest.pick_device(), threads)
     record = {
         "status": "failed" if failure else "ok",
         "reason": failure,
@@ -163,7 +165,9 @@ def fit(
         "resumes": max(0, starts - 1 - (killed is not None)),
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
-        **manifest.environment(manifest.pick_device(), threads),
+        **energy.record(meter, on_gpu=machine["device"]["kind"] == "cuda"),
+        "utilisation": utilisation(machine["device"], measured),
+        **machine,
         **measured,
         "files": {} if failure else manifest.result_files(out),
     }

@@ -263,8 +263,9 @@ class Dag:
         method, variant, seed = wildcards.method, wildcards.variant, int(wildcards.seed)
         generated = registry.generated_folder(RUNS, self.dataset, self.scale, method, variant, seed)
         arguments = self._arguments(method, variant)
-        backend = self.config["evaluation"].get("backend", "auto")  # said only where it is not left to the machine
-        chosen = {"backend": backend} if backend != "auto" else {}
+        # Said only where they are not the defaults, so that those who leave them out share their rows.
+        usual, own = {"backend": "auto", "sampler": "cpu"}, self.config["evaluation"]
+        chosen = {key: own[key] for key, value in usual.items() if own.get(key, value) != value}
         return _options(arguments | {"generated": generated, "protocol": wildcards.protocol} | chosen)
 
     def score_code(self, wildcards: Any) -> str:

@@ -48,7 +48,8 @@ def test_numbers_inside_lists_and_mappings_are_text_to_snakemake_and_numbers_her
 
 def test_the_sizes_of_the_paper():
     prepare = config.load({"scale": "paper"})["prepare"]
-    assert (prepare["points"], prepare["volume"], prepare["near"]) == (16384, 131072, 131072)
+    assert (prepare["drawn"], prepare["volume"], prepare["near"]) == (16384, 131072, 131072)
+    assert prepare["points"] % prepare["drawn"] == 0 and prepare["points"] > prepare["drawn"]
     assert prepare["azimuths"] * (1 + prepare["rotations"]) == 56
 
 

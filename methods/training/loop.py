@@ -83,8 +83,8 @@ def train(
     training: steps, batch (of all processes together), lr, precision. optimiser: see `build_optimisers`, plus warmup,
     floor, clip, ema. hardware, which changes no draw: device_batch (the most samples that a device takes at once),
     compile (the repeated blocks), workers (threads that draw ahead). save_every: seconds between two resume states;
-    more if saving takes longer than one. Raises DivergedError on a non-finite loss, LostProcessError where another
-    process died.
+    more if saving takes longer than one. Raises DivergedError on a non-finite loss or gradient, LostProcessError where
+    another process died.
     """
     hardware, stream = hardware or {}, stream or name
     steps, resume = training["steps"], out / "resume"
@@ -180,10 +180,11 @@ def train(
                 continue
             if due:
                 sums = {k: fabric.all_reduce(v, reduce_op="mean") for k, v in sums.items()}
-            if not math.isfinite(float(sums["loss"])):
-                raise DivergedError(
-                    f"the loss of {name} became {float(sums['loss'])} at step {step}; lower its learning rate."
-                )
+            for what, part in (("loss", "loss"), ("gradient", "grad_norm")):  # a finite loss may have one that is not
+                if not math.isfinite(float(sums[part])):
+                    raise DivergedError(
+                        f"the {what} of {name} became {float(sums[part])} at step {step}; lower its learning rate."
+                    )
             if due:
                 count = (step % log_every) + 1
                 log.line(

@@ -75,6 +75,17 @@ def test_a_name_that_no_file_can_have_stops_no_run(tmp_path):
     assert [path.rsplit("/", 1)[1] for path in raw] == ["a.obj"]  # the other one is for the quarantine
 
 
+def test_a_scoring_is_told_its_backend_and_sampler_where_they_are_not_the_defaults():
+    row = wildcards(method="mar3d", variant="full", seed="0", protocol="v1")
+    usual = dag().score_arguments(row)
+    assert "--backend" not in usual and "--sampler" not in usual
+    assert dag(evaluation={"backend": "auto", "sampler": "cpu"}).score_arguments(row) == usual
+    chosen = dag(evaluation={"backend": "pytorch3d", "sampler": "backend"}).score_arguments(row)
+    assert chosen == f"{usual} --backend pytorch3d --sampler backend"
+    with pytest.raises(UserError, match=r"evaluation.sampler"):
+        config.load(SMOKE | {"evaluation": {"sampler": "gpu"}})
+
+
 def test_stages_that_two_variants_share_have_one_name():
     smoke = dag()
     full = smoke.stages_of(wildcards(method="mar3d", variant="full", seed="0"))
