@@ -36,62 +36,73 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m data", description="Raw meshes in, prepared shards out.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_commands(commands)
+    for add in (_add_prepare, _add_quarantine, _add_preview, _add_images, _add_info):
+        add(commands)
+    options = parser.parse_args(arguments)
+    return options.run(options)
 
+
+def _add_prepare(commands: argparse._SubParsersAction) -> None:
     known = "\n".join(f"  {name:14s}{json.dumps(value)}" for name, value in DEFAULTS.items())
     raw = argparse.RawDescriptionHelpFormatter
-    prepare = commands.add_parser(
+    command = commands.add_parser(
         "prepare", help="prepare a dataset, or one shard of it", description=PREPARE + known, formatter_class=raw
     )
-    prepare.add_argument(
+    command.add_argument(
         "--source",
         default="procedural",
         help=f"`procedural`, a folder of meshes, or {', '.join(DOWNLOADED)} (default: procedural)",
     )
-    add_source_options(prepare)
-    prepare.add_argument("--index", help="CSV of splits and categories, relative to the folder")
+    add_source_options(command)
+    command.add_argument("--index", help="CSV of splits and categories, relative to the folder")
     for split, count in zip(SPLITS, (100, 10, 10), strict=True):
-        prepare.add_argument(
+        command.add_argument(
             f"--{split}", type=int, metavar="N", help=f"objects of {split} (default: {count}, or all of a folder)"
         )
-    prepare.add_argument("--out", type=Path, metavar="DIR", help="folder to write to")
-    prepare.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters, values as JSON")
-    prepare.add_argument("--shard-size", type=int, default=256, metavar="N", help="objects in a shard (default: 256)")
-    prepare.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="folder to write to")
+    command.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters, values as JSON")
+    command.add_argument("--shard-size", type=int, default=256, metavar="N", help="objects in a shard (default: 256)")
+    command.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
     job_help = f"one shard, for the workflow: JSON text or file with {', '.join(JOB)}"
-    prepare.add_argument("--job", metavar="JSON", help=job_help)
-    prepare.set_defaults(run=_prepare)
+    command.add_argument("--job", metavar="JSON", help=job_help)
+    command.set_defaults(run=_prepare)
 
-    quarantine = commands.add_parser("quarantine", help="join the lists of objects left out, and describe the dataset")
-    quarantine.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
-    quarantine.add_argument("--out", type=Path, required=True, metavar="CSV", help="one line for each object left out")
-    quarantine.add_argument(
+
+def _add_quarantine(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("quarantine", help="join the lists of objects left out, and describe the dataset")
+    command.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
+    command.add_argument("--out", type=Path, required=True, metavar="CSV", help="one line for each object left out")
+    command.add_argument(
         "--manifest", type=Path, metavar="JSON", help="counts, parameters, data hash (default: manifest.json beside)"
     )
-    quarantine.set_defaults(run=_quarantine)
+    command.set_defaults(run=_quarantine)
 
-    preview = commands.add_parser("preview", help="a contact sheet (PNG) of objects and views")
-    preview.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
-    preview.add_argument("--split", choices=SPLITS, default="test", help="default: test")
-    preview.add_argument("--out", type=Path, required=True, metavar="PNG")
-    preview.add_argument("--objects", type=int, default=24, metavar="N", help="default: 24, spread over the split")
-    preview.add_argument("--views", type=int, default=6, metavar="N", help="default: 6, spread over the views")
-    preview.set_defaults(run=_preview)
 
-    images = commands.add_parser("images", help="condition images as PNG files, for systems outside of this project")
-    images.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
-    images.add_argument("--split", choices=SPLITS, default="test", help="default: test")
-    images.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for NAME.png and views.csv")
-    images.add_argument("--views", type=int, default=1, metavar="N", help="evaluation views per object (default: 1)")
-    images.add_argument("--size", type=int, metavar="N", help="pixels a side, rendered anew (default: as stored)")
-    images.add_argument("--white", action="store_true", help="RGB on white (default: RGBA)")
-    images.set_defaults(run=_images)
+def _add_preview(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("preview", help="a contact sheet (PNG) of objects and views")
+    command.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
+    command.add_argument("--split", choices=SPLITS, default="test", help="default: test")
+    command.add_argument("--out", type=Path, required=True, metavar="PNG")
+    command.add_argument("--objects", type=int, default=24, metavar="N", help="default: 24, spread over the split")
+    command.add_argument("--views", type=int, default=6, metavar="N", help="default: 6, spread over the views")
+    command.set_defaults(run=_preview)
 
-    info = commands.add_parser("info", help="what a prepared dataset holds")
-    info.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
-    info.set_defaults(run=_info)
 
-    options = parser.parse_args(arguments)
-    return options.run(options)
+def _add_images(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("images", help="condition images as PNG files, for systems outside of this project")
+    command.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
+    command.add_argument("--split", choices=SPLITS, default="test", help="default: test")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for NAME.png and views.csv")
+    command.add_argument("--views", type=int, default=1, metavar="N", help="evaluation views per object (default: 1)")
+    command.add_argument("--size", type=int, metavar="N", help="pixels a side, rendered anew (default: as stored)")
+    command.add_argument("--white", action="store_true", help="RGB on white (default: RGBA)")
+    command.set_defaults(run=_images)
+
+
+def _add_info(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("info", help="what a prepared dataset holds")
+    command.add_argument("--prepared", type=Path, required=True, metavar="DIR", help="a prepared dataset")
+    command.set_defaults(run=_info)
 
 
 def _json(text: str, what: str) -> Any:

@@ -36,14 +36,24 @@ SCALE = "smoke"
 METHODS = sorted(name for name, spec in load_methods().items() if spec.code != EXTERNAL)
 VARIANTS = [(method, variant) for method in METHODS for variant in load_methods()[method].variants]
 
-# Saves the state of a training at every step, so that a kill within seconds leaves something to resume from.
-EAGER = """
+# The command line, made easy to kill in the middle. eager: saves the state of a training at every step, so that a kill
+# within seconds leaves something to resume from. waiting: stands still once the first batch of meshes is finished.
+KILLABLE = """
 import sys
 from core.errors import run_cli
 from methods.__main__ import main
-if sys.argv.pop(1) == "eager":
+how = sys.argv.pop(1)
+if how == "eager":
     import methods.training.loop
     methods.training.loop.train.__kwdefaults__["save_every"] = 0.0
+if how == "waiting":
+    import time
+    import methods.generate
+    write = methods.generate.write_text
+    def write_and_wait(path, text):
+        write(path, text)
+        time.sleep(600 if path.name == "00000.jsonl" else 0)
+    methods.generate.write_text = write_and_wait
 run_cli(main)
 """
 
@@ -205,8 +215,9 @@ def test_every_variant_runs(method, variant, stages, samples):
 # ---------------------------------------------------------------- killed and resumed
 
 
-def command(eager: bool, *arguments: str | Path) -> subprocess.Popen:
-    words = [sys.executable, "-c", EAGER, "eager" if eager else "plain", *map(str, arguments)]
+def command(how: str, *arguments: str | Path) -> subprocess.Popen:
+    """The command line in a process of its own; how: plain, eager or waiting."""
+    words = [sys.executable, "-c", KILLABLE, how, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -249,9 +260,11 @@ def test_a_killed_fit_resumes_to_the_same_weights(method, stages, data, tmp_path
         arguments = ("fit", "--stage", stage.name, *common(plan, data, runs))
         trained = (whole[stage.name] / "fit.jsonl").exists()
         resume = out / "resume"
-        killed = kill_when(command(trained, *arguments), lambda resume=resume: any(resume.glob("[!.]*")))
+        killed = kill_when(
+            command("eager" if trained else "plain", *arguments), lambda resume=resume: any(resume.glob("[!.]*"))
+        )
         assert not trained or (killed and resume.exists()), f"stage {stage.name} left nothing to resume from"
-        errors = finish(command(False, *arguments))
+        errors = finish(command("plain", *arguments))
         manifest = read_json(out / "manifest.json")
         assert not trained or (manifest["resumes"] == 1 and "resuming" in errors)
         expected = read_json(whole[stage.name] / "manifest.json")["files"]
@@ -265,13 +278,17 @@ def test_a_killed_generation_resumes_to_the_same_meshes(method, stages, data, ru
     options = dict(seed=0, runs=runs, threads=1, batch=1)
     generate(method, plan.variant.name, data, out=tmp_path / "whole", **options)
     arguments = ("generate", *common(plan, data, runs), "--out", tmp_path / "killed", "--batch", "1")
-    kill_when(command(False, *arguments), (tmp_path / "killed" / "resume" / "00000.jsonl").exists)
-    finish(command(False, *arguments))
-    whole, killed = (
+    first = tmp_path / "killed" / "resume" / "00000.jsonl"
+    killed = kill_when(command("waiting", *arguments), first.exists, limit=300.0)
+    assert killed and first.exists(), "it ended before its first batch was kept"
+    assert "resuming with 1 finished batches" in finish(command("plain", *arguments))
+    assert read_json(tmp_path / "killed" / "manifest.json")["resumes"] == 1
+    whole, resumed = (
         [json.loads(line) for line in (tmp_path / name / "generate.jsonl").read_text().splitlines()]
         for name in ("whole", "killed")
     )
-    assert [row | {"seconds": {}} for row in whole] == [row | {"seconds": {}} for row in killed]
+    assert len(whole) > 1, "one batch alone cannot be killed in the middle"
+    assert [row | {"seconds": {}} for row in whole] == [row | {"seconds": {}} for row in resumed]
     for row in whole:
         a, b = (read_ply(tmp_path / name / row["mesh"]) for name in ("whole", "killed"))
         assert np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])

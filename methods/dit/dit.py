@@ -8,7 +8,6 @@ self-attention, cross-attention and MLP, and the network returns zero.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,20 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from methods.layers.attention import MLP, CrossAttention, SelfAttention
-from methods.layers.image_encoder import build_image_encoder
+from methods.layers.diffusion import time_features
+from methods.layers.image_encoder import ImageConditioned
 
 Keys = list[tuple[Tensor, Tensor]]
 """Keys and values of the condition in every block."""
 
 TIMES = 1000
 """Times run from 0 to this, as the steps of the diffusion do."""
-
-
-def time_features(t: Tensor) -> Tensor:
-    """Cosines and sines (b, 256) of times t (b,)."""
-    frequencies = torch.exp(-math.log(10000) * torch.arange(128, device=t.device) / 128)
-    angles = t[:, None].float() * frequencies
-    return torch.cat([angles.cos(), angles.sin()], -1)
 
 
 class DiTBlock(nn.Module):
@@ -55,7 +48,7 @@ class DiTBlock(nn.Module):
         return x + gate_mlp * self.mlp(self.norm_mlp(x) * (1 + scale_mlp) + shift_mlp)
 
 
-class DiT(nn.Module):
+class DiT(ImageConditioned):
     """The denoiser of `tokens` standardised latents, conditioned on an image and `low_tokens` LR tokens (or 0).
 
     outputs: for each channel; 2 for a prediction and raw variance, 1 for the velocity of a flow. prediction: what the
@@ -83,12 +76,9 @@ class DiT(nn.Module):
         image_encoder: Mapping[str, Any],
         image_size: int,
     ) -> None:
-        super().__init__()
+        super().__init__(image_encoder, image_size, width)
         self.tokens, self.channels, self.low_tokens = tokens, channels, low_tokens
         self.prediction = prediction
-        self.image_encoder = build_image_encoder(image_encoder, image_size)
-        self.embed_image = nn.Linear(self.image_encoder.width, width)
-        self.null_image = nn.Parameter(torch.randn(1, self.image_encoder.tokens, width) * 0.02)
         if low_tokens:
             self.embed_low = nn.Linear(channels, width)
             self.position_low = nn.Parameter(torch.randn(1, low_tokens, width) * 0.02)
@@ -104,15 +94,6 @@ class DiT(nn.Module):
         for layer in (self.modulation[1], self.output):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-
-    def condition(self, images: Tensor, keep: Tensor) -> Tensor:
-        """Image tokens (b, n, width) of images (b, h, w, 4) uint8; where `keep` (b,) is false, the null tokens."""
-        x = self.embed_image(self.image_encoder(images))
-        return torch.where(keep[:, None, None], x, self.null_image.to(x.dtype))
-
-    def null_condition(self, b: int) -> Tensor:
-        """The null tokens (b, n, width) that stand for a dropped image."""
-        return self.null_image.expand(b, -1, -1)
 
     def keys(self, image_tokens: Tensor, low: Tensor | None) -> Keys:
         """Keys and values of the condition, the same at every time: image tokens, noised LR tokens or None."""

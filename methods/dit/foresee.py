@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,12 +57,12 @@ def object_flops(params: Params, stages: Iterable[str], sizes: Sizes) -> dict[st
     """FLOPs of one object, of sampling and of decoding, as `method.DiTGenerator` does it with these stages."""
     used = [name for name in stages if name in params["sampling"]]
     bank = "hr" if any(name.startswith("dit_hr") for name in used) else "lr"
-    sampled = sum(sampling_flops(params, name, sizes) for name in used)
+    sampled = sum(flops_of_steps(params, name, sizes)(params["sampling"][name]["steps"]) for name in used)
     return {"sample": sampled, "decode": decoding_flops(params, bank)}
 
 
-def sampling_flops(params: Params, stage: str, sizes: Sizes) -> float:
-    """FLOPs of drawing one object's tokens; they are linear in the steps, so that two counts give them all."""
+def flops_of_steps(params: Params, stage: str, sizes: Sizes) -> Callable[[int], float]:
+    """FLOPs of drawing one object's tokens, by the number of steps: linear, so that two counts give them all."""
     with META:
         model = build_dit(params, stage, sizes.image_size).eval().requires_grad_(False)
     settings = params["sampling"][stage]
@@ -74,4 +74,4 @@ def sampling_flops(params: Params, stage: str, sizes: Sizes) -> float:
         return counted(lambda: sample(model, images, low, rngs=[np.random.default_rng(0)], params=chosen))[1]
 
     one, two = count(1), count(2)
-    return float(one + (settings["steps"] - 1) * (two - one))
+    return lambda steps: float(one + (steps - 1) * (two - one))

@@ -23,6 +23,13 @@ PREDICTIONS = ("noise", "velocity")
 appendix D), whose error weighs on x0 equally at all times, while that of the noise hardly weighs where noise is all."""
 
 
+def time_features(t: Tensor) -> Tensor:
+    """Cosines and sines (b, 256) of times t (b,), which run from 0 to about 1000."""
+    frequencies = torch.exp(-math.log(10000) * torch.arange(128, device=t.device) / 128)
+    angles = t[:, None].float() * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
 def cosine_betas(steps: int) -> np.ndarray:
     """Nichol and Dhariwal's cosine schedule: betas (steps,) float64, clipped at 0.999."""
     time = np.arange(steps + 1) / steps

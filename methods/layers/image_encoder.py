@@ -87,3 +87,25 @@ def build_image_encoder(params: Mapping[str, Any], image_size: int) -> nn.Module
     if name not in ENCODERS:
         raise UserError(f"image_encoder.name is {name!r}; this build knows: {', '.join(sorted(ENCODERS))}.")
     return ENCODERS[name](image_size=image_size, **params[name])
+
+
+class ImageConditioned(nn.Module):
+    """A network that sees an image as tokens of its own width, or learned null tokens where the image is dropped.
+
+    The base of MAR and DiT. image_encoder: the section of params of this name. image_size: pixels.
+    """
+
+    def __init__(self, image_encoder: Mapping[str, Any], image_size: int, width: int) -> None:
+        super().__init__()
+        self.image_encoder = build_image_encoder(image_encoder, image_size)
+        self.embed_image = nn.Linear(self.image_encoder.width, width)
+        self.null_image = nn.Parameter(torch.randn(1, self.image_encoder.tokens, width) * 0.02)
+
+    def condition(self, images: Tensor, keep: Tensor) -> Tensor:
+        """Image tokens (b, n, width) of images (b, h, w, 4) uint8; where `keep` (b,) is false, the null tokens."""
+        x = self.embed_image(self.image_encoder(images))
+        return torch.where(keep[:, None, None], x, self.null_image.to(x.dtype))
+
+    def null_condition(self, b: int) -> Tensor:
+        """The null tokens (b, n, width) that stand for a dropped image."""
+        return self.null_image.expand(b, -1, -1)

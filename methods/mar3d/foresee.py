@@ -78,12 +78,16 @@ def mar_step(params: Params, name: str, sizes: Sizes, *, batch: int | None, devi
             repeats=mar["diffusion_repeats"],
         )[0]
 
-    ratios = sorted(mask_ratio(torch.Generator().manual_seed(i), **mar["mask"]) for i in range(1000))
-    means = [float(part.mean()) for part in np.array_split(ratios, MASKS)]
-    draws = {f"mask_{ratio:.2f}": (1 / MASKS, functools.partial(loss, ratio)) for ratio in means}
+    draws = {f"mask_{r:.2f}": (1 / MASKS, functools.partial(loss, r)) for r in mask_means(mar["mask"], MASKS)}
     training = {**stage["training"], "batch": batch}
     frozen += made_up_networks(model.image_encoder, torch.device(device))
     return Step(model, draws, training, params["optimiser"], MaskedAutoregressive.EDGES, frozen)
+
+
+def mask_means(mask: Mapping[str, float], parts: int) -> list[float]:
+    """Means of equal parts of the distribution of `mar.mask_ratio`, from the smallest, by a thousand draws."""
+    ratios = sorted(mask_ratio(torch.Generator().manual_seed(i), **mask) for i in range(1000))
+    return [float(part.mean()) for part in np.array_split(ratios, parts)]
 
 
 def made_up(

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.layers.attention import Block
-from methods.layers.diffusion import Diffusion
-from methods.layers.image_encoder import build_image_encoder
+from methods.layers.diffusion import Diffusion, time_features
+from methods.layers.image_encoder import ImageConditioned
 from methods.training.draws import WHOLE, Share
 
 
@@ -50,14 +50,8 @@ class DiffusionHead(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    @staticmethod
-    def _time_features(t: Tensor) -> Tensor:
-        frequencies = torch.exp(-math.log(10000) * torch.arange(128, device=t.device) / 128)
-        angles = t[:, None].float() * frequencies
-        return torch.cat([angles.cos(), angles.sin()], -1)
-
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        c = self.time(self._time_features(t)) + self.condition(z)
+        c = self.time(time_features(t)) + self.condition(z)
         x = self.input(x)
         for block in self.blocks:
             x = block(x, c)
@@ -72,7 +66,7 @@ def mask_ratio(generator: torch.Generator, low: float, high: float, deviation: f
     return min(high, max(low, high + deviation * float(torch.special.ndtri(quantile))))
 
 
-class MaskedAutoregressive(nn.Module):
+class MaskedAutoregressive(ImageConditioned):
     """MAE encoder-decoder over condition and latent tokens, with a diffusion head.
 
     tokens, channels: of the latents it generates. low_tokens: how many LR tokens stand in the buffer (0 for
@@ -101,13 +95,10 @@ class MaskedAutoregressive(nn.Module):
         image_encoder: Mapping[str, Any],
         image_size: int,
     ) -> None:
-        super().__init__()
+        super().__init__(image_encoder, image_size, width)
         self.tokens, self.channels, self.low_tokens = tokens, channels, low_tokens
         self.noise_steps, self.prediction = noise_steps, prediction
-        self.image_encoder = build_image_encoder(image_encoder, image_size)
         buffer = self.image_encoder.tokens + low_tokens
-        self.embed_image = nn.Linear(self.image_encoder.width, width)
-        self.null_image = nn.Parameter(torch.randn(1, self.image_encoder.tokens, width) * 0.02)
         self.embed_low = nn.Linear(channels, width) if low_tokens else None
         self.embed_latent = nn.Linear(channels, width)
         self.position_encoder = nn.Parameter(torch.randn(1, buffer + tokens, width) * 0.02)
@@ -121,15 +112,6 @@ class MaskedAutoregressive(nn.Module):
         self.norm_decoder = nn.LayerNorm(width)
         self.position_head = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
         self.head = DiffusionHead(channels=channels, condition=width, width=head_width, depth=head_depth)
-
-    def condition(self, images: Tensor, keep: Tensor) -> Tensor:
-        """Image tokens (b, n, width) of images (b, h, w, 4) uint8; where `keep` (b,) is false, the null tokens."""
-        x = self.embed_image(self.image_encoder(images))
-        return torch.where(keep[:, None, None], x, self.null_image.to(x.dtype))
-
-    def null_condition(self, b: int) -> Tensor:
-        """The null tokens (b, n, width) that stand for a dropped image."""
-        return self.null_image.expand(b, -1, -1)
 
     def buffer(self, image_tokens: Tensor, low: Tensor | None) -> Tensor:
         """The condition tokens: the image's and, for HR, the noised LR tokens low (b, low_tokens, channels)."""

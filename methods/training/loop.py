@@ -14,12 +14,13 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from core.errors import UserError
 from core.randomness import seed_of
@@ -31,6 +32,9 @@ from methods.training.log import COSTS, Log
 from methods.training.optimiser import build_optimisers, learning_rate_factor
 from methods.training.prefetch import Batches
 from methods.training.processes import DivergedError, LostProcessError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["COSTS", "COUNTED_STEPS", "DivergedError", "autocast", "device_of", "seeded", "train"]
 
@@ -60,6 +64,42 @@ class _Owner(nn.Module):
 
     def forward(self, compute: Callable[[], Any]) -> Any:
         return compute()
+
+
+class _ResumeState:
+    """The state in `folder`, kept every `every` seconds, or less often where that takes longer than one."""
+
+    def __init__(self, folder: Path, every: float) -> None:
+        self.folder, self.every = folder, every
+        self.saved, self.took = time.monotonic(), 0.0
+
+    def is_due(self) -> bool:
+        """Whether this process is the one that writes, and has waited for long enough."""
+        return processes.first() and time.monotonic() - self.saved > self.every * max(1.0, self.took)
+
+    def save(self, **state: Any) -> None:
+        """See `checkpoint.save_state`."""
+        begin = time.monotonic()
+        checkpoint.save_state(self.folder, **state)
+        self.saved = time.monotonic()
+        self.took = self.saved - begin
+
+
+def begin_step(optimisers: Sequence[Optimizer], peaks: Sequence[Sequence[float]], factor: float) -> None:
+    """Give each group of parameters its peak rate times `factor`, and forget the gradients of the step before."""
+    for optimiser, rates in zip(optimisers, peaks, strict=True):
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+        optimiser.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def follow(average: Sequence[Tensor], weights: Sequence[Tensor], step: int, ema: float) -> None:
+    """Move the average, in place, towards the weights after `step` (from 0).
+
+    Early averages would remember the initial weights; the decay grows to `ema` instead.
+    """
+    torch._foreach_lerp_(average, weights, 1 - min(ema, (1 + step) / (10 + step)))
 
 
 def train(
@@ -97,12 +137,7 @@ def train(
     weights, average = list(trained.values()), {k: v.detach().clone() for k, v in trained.items()}
     first, size = 0, 0
     flops: list[tuple[int, int]] = []  # of each counted step: forward and backward, optimiser
-    header = checkpoint.read_header(resume)
-    if fabric.broadcast(header) != header:
-        raise UserError(
-            f"process {processes.rank() + 1} does not find {resume} as the first one left it: put runs on a disk that"
-            " all nodes share."
-        )
+    header = _agreed_header(fabric, resume)
     # Compiled products are not seen: then the first steps are counted, before compilation.
     chosen = frozenset(range(COUNTED_STEPS)) if hardware.get("compile") else counted_steps(steps)
     if header:
@@ -112,7 +147,7 @@ def train(
     log = Log(name, out, steps=steps, first=first, size=size)
     log_every = max(1, min(steps // 200, LOG_EVERY))
     watched = device.type == "cpu" and processes.count() == 1  # elsewhere a look at each loss would stall the device
-    saved, took = time.monotonic(), 0.0
+    state = _ResumeState(resume, save_every)
 
     def share_of(i: int) -> Share:
         """Of the i-th piece of the training."""
@@ -154,10 +189,7 @@ def train(
             if hardware.get("compile") and step == max(first, COUNTED_STEPS):
                 compile_blocks(module)
             factor = learning_rate_factor(step, steps, optimiser["warmup"], optimiser["floor"])
-            for o, rates in zip(optimisers, peaks, strict=True):
-                for group, rate in zip(o.param_groups, rates, strict=True):
-                    group["lr"] = rate * factor
-                o.zero_grad(set_to_none=True)
+            begin_step(optimisers, peaks, factor)
             drawn = [next(upcoming) for _ in range(pieces)]
             if step in chosen:
                 parts, spent = counted(lambda step=step, drawn=drawn: forward_backward(step, drawn))
@@ -169,10 +201,7 @@ def train(
                 flops.append((spent * processes.count(), counted(update)[1]))
             else:
                 update()
-            # Early averages would remember the initial weights; the decay grows to its value instead.
-            decay = min(optimiser["ema"], (1 + step) / (10 + step))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(average.values()), weights, 1 - decay)
+            follow(list(average.values()), weights, step, optimiser["ema"])
             for k, v in parts.items():
                 sums[k] = sums.get(k, 0) + v
             due = (step + 1) % log_every == 0 or step + 1 == steps
@@ -191,11 +220,8 @@ def train(
                     step + 1, {k: float(v) / count for k, v in sums.items()}, training["lr"] * factor, batches.waited
                 )
                 sums = {}
-                waited = time.monotonic() - saved
-                if processes.first() and step + 1 < steps and waited > save_every * max(1.0, took):
-                    begin = time.monotonic()
-                    checkpoint.save_state(
-                        resume,
+                if step + 1 < steps and state.is_due():
+                    state.save(
                         step=step + 1,
                         model=module.state_dict(),
                         average=average,
@@ -203,22 +229,33 @@ def train(
                         log_bytes=log.size,
                         flops=flops,
                     )
-                    saved = time.monotonic()
-                    took = saved - begin
     with torch.no_grad():
         for k, v in trained.items():
             v.copy_(average[k])
     module.eval()
-    seconds = log.seconds
-    speed = {
-        "pieces": pieces,
-        "step_seconds": round(seconds / max(1, steps - first), 6),
-        "samples_per_second": round(training["batch"] * (steps - first) / seconds, 3),
-        "data_wait_share": round(batches.waited / seconds, 4),
-    }
-    parameters = sum(v.numel() for v in weights)
-    log.close({"parameters": parameters, **training_record(flops, steps)}, speed)
+    costs = {"parameters": sum(v.numel() for v in weights), **training_record(flops, steps)}
+    log.close(costs, {"pieces": pieces, **_speed(steps - first, training["batch"], log.seconds, batches.waited)})
     return module
+
+
+def _agreed_header(fabric: Fabric, resume: Path) -> dict[str, Any] | None:
+    """The header of the resume state, if there is one. Raises UserError where processes find different ones."""
+    header = checkpoint.read_header(resume)
+    if fabric.broadcast(header) != header:
+        raise UserError(
+            f"process {processes.rank() + 1} does not find {resume} as the first one left it: put runs on a disk that"
+            " all nodes share."
+        )
+    return header
+
+
+def _speed(steps: int, batch: int, seconds: float, waited: float) -> dict[str, float]:
+    """What `speed.json` says of the steps that this start took."""
+    return {
+        "step_seconds": round(seconds / max(1, steps), 6),
+        "samples_per_second": round(batch * steps / seconds, 3),
+        "data_wait_share": round(waited / seconds, 4),
+    }
 
 
 def compile_blocks(module: nn.Module) -> None:

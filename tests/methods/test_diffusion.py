@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from methods.layers.diffusion import PREDICTIONS, Diffusion, cosine_betas
+from methods.layers.diffusion import PREDICTIONS, Diffusion, cosine_betas, time_features
+
+
+def test_time_features_are_waves_from_one_radian_a_step_to_a_ten_thousandth():
+    t = torch.tensor([0, 7, 999])
+    features = time_features(t)
+    assert features.shape == (3, 256)
+    assert torch.equal(features[0], torch.cat([torch.ones(128), torch.zeros(128)]))
+    torch.testing.assert_close(features[:, 0], torch.cos(t.float()))
+    slowest = 10000 ** (-127 / 128)
+    torch.testing.assert_close(features[:, -1], torch.sin(t * slowest))
 
 
 def test_cosine_schedule_destroys_the_signal():

@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 import torch
-import yaml
 
-from core.identity import ROOT
 from core.randomness import seed_of
-from methods.contract import PreparedData
+from methods.contract import PreparedData, Sizes
 from methods.dit import method as dit
 from methods.dit.dit import TIMES, DiT, build_dit
 from methods.dit.flow import euler, flow_loss, shifted
@@ -15,6 +13,7 @@ from methods.dit.matching import networks, sampling_flops, training_flops
 from methods.dit.method import MAR, training_of
 from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import guidance, sample
+from methods.foresee.sizes import configuration, sizes_of
 from methods.layers.diffusion import Diffusion
 from methods.mar3d import method as mar
 from methods.mar3d.examples import Batch
@@ -26,12 +25,8 @@ DESIGNS = ("cascade", "cascade_no_augmentation", "dit_lr", "dit_hr_direct", "flo
 IMAGE_SIZE = 32
 
 
-def image_size(scale: str) -> int:
-    base, own = (yaml.safe_load((ROOT / "config" / name).read_text()) for name in ("config.yaml", f"{scale}.yaml"))
-    return {**base["prepare"], **own.get("prepare", {})}["image_size"]
-
-
-IMAGE_SIZES = {scale: 64 if scale == "cpu" else image_size(scale) for scale in SCALES}
+def sizes(scale: str) -> Sizes:
+    return sizes_of(configuration(scale))
 
 
 def params(variant="cascade", scale="smoke", **dit):
@@ -205,7 +200,7 @@ def test_parameters_match_those_of_mar(stage, scale):
     def count(module):  # the image encoder is the same module in both
         return sum(p.numel() for n, p in module.named_parameters() if not n.startswith("image_encoder"))
 
-    mar, dit = networks(params(scale=scale), stage, IMAGE_SIZES[scale])
+    mar, dit = networks(params(scale=scale), stage, sizes(scale).image_size)
     assert count(dit) == pytest.approx(count(mar), rel=0.05)
 
 
@@ -214,7 +209,7 @@ def test_parameters_match_those_of_mar(stage, scale):
 def test_equal_training_flops_are_equal(stage, scale):
     (variant,) = (v for v in ("cascade", "dit_hr_direct", "flow") if stage in variants()[v].stages)
     matched = params(f"{variant}_equal_flops", scale)
-    mar, dit = training_flops(matched, stage, IMAGE_SIZES[scale])
+    mar, dit = training_flops(matched, stage, sizes(scale))
     steps = training_of(matched, stage)["steps"]
     assert steps * dit == pytest.approx(matched[MAR[stage]]["training"]["steps"] * mar, rel=0.05)
 
@@ -224,7 +219,7 @@ def test_equal_training_flops_are_equal(stage, scale):
 def test_equal_generation_flops_are_equal(stage, scale):
     (variant,) = (v for v in ("cascade", "dit_hr_direct", "flow") if stage in variants()[v].stages)
     matched, theirs = params(f"{variant}_equal_time", scale), resolve("mar3d", "full", scale).params
-    wanted, of_steps = sampling_flops(matched, theirs, stage, IMAGE_SIZES[scale])
+    wanted, of_steps = sampling_flops(matched, theirs, stage, sizes(scale))
     assert of_steps(matched["sampling"][stage]["steps"]) == pytest.approx(wanted, rel=0.05)
 
 
