@@ -196,6 +196,14 @@ def test_the_command_line_starts_as_many_processes_as_divide_the_batch(prepared,
     assert len(list((folder / "tensorboard").iterdir())) == 1  # one process writes
 
 
+def test_a_process_that_hangs_between_steps_is_not_waited_for_as_long_as_at_the_start(tmp_path):
+    done = torchrun(SCRIPT.with_name("hung_process.py"))
+    assert done.returncode != 0
+    assert "process 1 of 2 was stopped, or lost another one, while fitting vae" in done.stderr
+    waited = float(done.stdout.split("gave up after ")[1].split()[0])
+    assert 1 < waited < 20
+
+
 def test_processes_that_end_early_are_one_sentence(monkeypatch):
     monkeypatch.setattr(subprocess, "call", lambda command: 1)
     with pytest.raises(UserError, match="run the same command again, with any number of processes"):
