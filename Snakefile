@@ -2,6 +2,7 @@
 # All tables and figures:  snakemake --cores all reports/all
 # Another scale or dataset: snakemake --cores all --config scale=smoke dataset=meshes -- reports/table2.csv
 # Names, paths and inputs are made in pipeline/dag.py; the rules stand with their rooms.
+import gc
 import sys
 from pathlib import Path
 from shlex import quote
@@ -20,7 +21,10 @@ min_version("9.25")
 try:
     bucket.link_runs(workflow)
     config = load(config)
+    gc.disable()  # hundreds of thousands of objects, which all stay: looking for garbage among them took half of the planning
     dag = Dag(config)
+    gc.freeze()
+    gc.enable()
     bucket.check(workflow, dag)
 except UserError as error:
     sys.exit(f"error: {error}")

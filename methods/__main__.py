@@ -31,7 +31,7 @@ from pathlib import Path
 
 from core.errors import UserError, run_cli
 from core.files import write_json
-from methods import guidance
+from methods import guidance, idle
 from methods.foresee import command as foresee_command
 from methods.registry import SCALES, generated_folder, load_methods, resolve
 from methods.training import processes
@@ -175,8 +175,12 @@ def main() -> None:
         count = contact_sheet(args.prepared, args.generated, args.out, objects=args.objects, size=args.size)
         return print(f"{args.out}: {count} objects")
     plan = resolve(args.method, args.variant, args.scale)
-    if args.command == "fit" and args.processes > 1 and processes.count() == 1 and args.killed is None:
-        return start_processes(args.processes)
+    if args.command == "fit" and args.killed is None:
+        batches = idle.batches_of(plan.stage(args.stage).params)
+        if args.processes > 1 and processes.count() == 1 and (count := idle.told(args.processes, batches)) > 1:
+            return start_processes(count)
+        if not idle.take_part(batches):
+            return None
     threads = set_threads(args.threads)
 
     from methods.contract import PreparedData

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from pipeline.artefacts import ARTEFACTS
 from pipeline.dag import RUNS, Dag
 
 
@@ -37,13 +38,17 @@ def link_runs(workflow: Any, folder: Path = Path(RUNS)) -> None:
 
 
 def check(workflow: Any, dag: Dag) -> None:
-    """Raises UserError if a run with a bucket needs files that are in none: those of a folder on this machine."""
+    """Raises UserError if a run with a bucket needs files that are in none: meshes and rows of this machine."""
     if workflow.storage_settings.default_storage_provider is None:
         return
     if dag.source["source"] == "folder":
         raise UserError(
             f"the dataset {dag.dataset!r} is a folder of this machine, which pods do not see: run all of it in one pod"
             " (profiles/kubernetes/job.yaml)"
+        )
+    if beside := [name for name in ARTEFACTS if dag.config[name].get("rows")]:
+        raise UserError(
+            f"{beside[0]}.rows names files of this machine, which are in no bucket: make the table where its rows are"
         )
 
 

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from core.errors import UserError
 from core.randomness import seed_of
-from methods.training import checkpoint, processes
+from methods.training import checkpoint, devices, processes
 from methods.training.devices import autocast, device_of, fabric_of, share_work
 from methods.training.draws import Share
 from methods.training.flops import COUNTED_STEPS, counted, counted_steps, training_record
@@ -268,13 +268,18 @@ def compile_blocks(module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def _peers(name: str) -> Iterator[None]:
-    """Turn the loss of another process, and what its launcher then does to this one, into one sentence."""
+    """Turn the loss of another process, and what its launcher then does to this one, into one sentence.
+
+    A process that waits for the device runs no signal handler, and srun alone ends nobody: then it is the patience of
+    the steps that ends it.
+    """
 
     def stop(*_: object) -> None:
         raise LostProcessError(name)
 
     if processes.count() > 1:
         signal.signal(signal.SIGTERM, stop)
+        devices.wait_at_most(devices.STEADY)
     try:
         yield
     except RuntimeError as error:
@@ -285,3 +290,4 @@ def _peers(name: str) -> Iterator[None]:
     finally:
         if processes.count() > 1:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            devices.wait_at_most(devices.PATIENCE)

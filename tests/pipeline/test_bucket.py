@@ -7,6 +7,7 @@ import pytest
 
 from core.errors import UserError
 from pipeline import bucket
+from pipeline.artefacts import ARTEFACTS
 
 
 def workflow(local, provider="s3"):
@@ -56,9 +57,14 @@ def test_tables_are_brought_to_where_they_are_looked_for(folder):
     assert Path("reports/table2.csv").read_text() == "method\n"
 
 
-def test_a_folder_of_meshes_that_pods_do_not_see_is_one_sentence(folder):
+def test_files_that_pods_do_not_see_are_one_sentence(folder):
     dag = SimpleNamespace(source={"source": "folder"}, dataset="mine")
     with pytest.raises(UserError, match="the dataset 'mine' is a folder of this machine, which pods do not see"):
         bucket.check(workflow(folder), dag)
     bucket.check(workflow(folder, provider=None), dag)
-    bucket.check(workflow(folder), SimpleNamespace(source={"source": "procedural"}, dataset="procedural"))
+    plain = {name: {} for name in ARTEFACTS}
+    made = SimpleNamespace(source={"source": "procedural"}, dataset="procedural", config=plain)
+    bucket.check(workflow(folder), made)
+    made.config = plain | {"table1": {"rows": ["runs/gso/rows.parquet"]}}
+    with pytest.raises(UserError, match=r"table1\.rows names files of this machine"):
+        bucket.check(workflow(folder), made)

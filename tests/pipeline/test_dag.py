@@ -247,6 +247,23 @@ def test_naming_the_papers_objects_takes_seconds():
     assert time.process_time() - start < 10
 
 
+def test_naming_the_papers_downloads_takes_seconds(tmp_path):
+    lists = []
+    for phase, count in (("broad", 261_100), ("fine", 60_000)):
+        (tmp_path / f"{phase}.txt").write_text("".join(f"{number:032x}\n" for number in range(count)))
+        lists.append({"path": str(tmp_path / f"{phase}.txt"), "split": "train", "phase": phase})
+    source = {"source": "objaverse", "root": "raw", "lists": lists, "hold_out": {"val": 1000, "test": 100}}
+    start = time.process_time()
+    paper = dag(scale="paper", dataset="mine", datasets={"mine": source})
+    for path in (shards := paper.shards(None)):
+        split, shard = path.removesuffix(".safetensors").split("/")[-2:]
+        card = wildcards(split=split, shard=shard)
+        assert len(paper.acquired(card)) == 1 and paper.raw_meshes(card) == []
+        assert len(paper.acquire_job(card)) + len(paper.prepare_job(card)) < 10_000  # not a list of objects
+    assert len(shards) == 1040 + 4 + 1
+    assert time.process_time() - start < 10
+
+
 # ------------------------------------------------------------ datasets that are downloaded, and test sets alone
 
 
