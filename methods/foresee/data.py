@@ -1,7 +1,7 @@
 """What a scale's training data take, from its configuration alone: on the device, on disk, of processors.
 
-Counts times constants. Those below that are `assumed` were measured on a few objects (docs/datasets.md, benchmarks):
-they give orders of magnitude, and are printed with what follows from them.
+Counts times constants. Those below were measured on a few objects (docs/datasets.md; the benchmark `preparation` has
+11 ms a clay view of 224 pixels), or are guesses where they say so: orders of magnitude, printed with what follows.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ GIGA = 1e9
 HOUR = 3600.0
 SECONDS_A_VIEW = {"clay": 0.06, "texture": 0.11}  # of one core, at PIXELS a side
 PIXELS = 512
-SECONDS_AN_OBJECT = 1.0  # of one core, beside its views: reading, the watertight surface, labels
+SECONDS_AN_OBJECT = 1.0  # of one core, beside its views; a guess at a grid of 256, from 0.2 measured at 128
 BYTES_A_PIXEL = {"clay": 0.04, "texture": 0.065}  # of a view as WebP
 BYTES_A_FACE = 12  # three indices of two bytes, half a vertex of six, offsets and rounding up
 RAW_BYTES = {"objaverse": 12.5e6}  # an object as downloaded, where that is known
 
 
 @dataclass(frozen=True)
-class DataBudget:
+class ForeseenData:
     """What the data take. objects, views: of each split. Bytes by name: on the device, on disk. assumed: in words.
 
     limit: bytes that each of them may take on the device; more is streamed. shards: jobs of preparation.
@@ -68,7 +68,7 @@ def foresee_data(
     objects: Mapping[str, int],
     kept: Mapping[str, float],
     memory_gb: float | None,
-) -> DataBudget:
+) -> ForeseenData:
     """objects: of each split. kept: bytes that methods keep of the training views, by name.
 
     memory_gb: what each kind of data may take on the device (10^9 bytes); None: no limit.
@@ -96,10 +96,10 @@ def foresee_data(
         + (f"; {raw / 1e6:g} MB an object as downloaded" if raw else "")
     )
     shards = sum(-(-n // config["shard_size"]) for n in objects.values())
-    return DataBudget(objects, views, device, memory_gb and memory_gb * GIGA, disk, seconds / HOUR, shards, assumed)
+    return ForeseenData(objects, views, device, memory_gb and memory_gb * GIGA, disk, seconds / HOUR, shards, assumed)
 
 
-def data_text(data: DataBudget, samples: Mapping[str, int] | None = None) -> list[str]:
+def data_text(data: ForeseenData, samples: Mapping[str, int] | None = None) -> list[str]:
     """Lines of text, and what they assume. samples: that the training of each kind of stage draws."""
     counts = ", ".join(f"{n:,} {split}" for split, n in data.objects.items())
     held = ", ".join(

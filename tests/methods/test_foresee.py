@@ -245,7 +245,7 @@ def test_hours_follow_from_flops_and_the_stated_share():
 def test_table_2_and_the_dit_cascade_take_one_h100_45_minutes_at_gpu():
     """Of a card that reaches a quarter of its peak, with a minute for each process to start, read and end."""
     config = configuration("gpu")
-    settings = [tuple(name.split("/")) for name in [*config["table2"]["settings"], "dit/cascade"]]
+    settings = [parse_setting(name) for name in [*config["table2"]["settings"], "dit/cascade"]]
     trained = {stage.folder_name: stage.name for s in settings for stage in resolve(*s, "gpu").stages}
     times = Counter(trained.values())
     assert times == {"vae": 2, "mar_lr": 3, "mar_hr": 4, "dit_lr": 1, "dit_hr": 1}
