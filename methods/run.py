@@ -25,7 +25,16 @@ from core.files import read_json, write_json
 from core.identity import params_key, source_hash
 from methods import manifest
 from methods.contract import Method, PreparedData
-from methods.registry import HARDWARE, MethodSpec, Plan, fitting_variant, method_sources, resolve, stage_folder
+from methods.registry import (
+    HARDWARE,
+    MethodSpec,
+    Plan,
+    StageSpec,
+    fitting_variant,
+    method_sources,
+    resolve,
+    stage_folder,
+)
 from methods.training import processes
 
 MEASURED = "measured.json"
@@ -114,13 +123,7 @@ def fit(
     out = stage_folder(runs, data.dataset, data.scale, stage, seed)
     upstream = {need: stage_folder(runs, data.dataset, data.scale, plan.stage(need), seed) for need in stage.needs}
     upstream_manifests = {need: manifest.read_stage(folder) for need, folder in upstream.items()}
-    identity = {
-        "stage": stage.folder_name,
-        "code": source_hash(*method_sources(plan.method.name)),
-        "data": manifest.data_hash(data.folder, "train", "val"),
-        "packages": params_key(manifest.package_versions()),
-        "upstream": {need: params_key(record.get("files", {})) for need, record in upstream_manifests.items()},
-    }
+    identity = _identity(stage, data, upstream_manifests)
     starts = _begin(out, identity)
     if starts == 0:
         return out
@@ -144,9 +147,6 @@ def fit(
         print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
     if not processes.first():
         return out
-    measured = {}
-    for name in (COSTS, SPEED, MEASURED):
-        measured |= read_json(out / name) if (out / name).exists() else {}
     record = {
         "status": "failed" if failure else "ok",
         "reason": failure,
@@ -164,7 +164,7 @@ def fit(
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
         **manifest.environment(manifest.pick_device(), threads),
-        **measured,
+        **_measured(out),
         "files": {} if failure else manifest.result_files(out),
     }
     write_json(out / DONE, record)
@@ -173,6 +173,23 @@ def fit(
         (out / "progress.json").unlink(missing_ok=True)
         shutil.rmtree(out / "resume", ignore_errors=True)
     return out
+
+
+def _identity(stage: StageSpec, data: PreparedData, upstream: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What unfinished or finished work must agree on to count as this stage's. upstream: manifests by stage."""
+    return {
+        "stage": stage.folder_name,
+        "code": source_hash(*method_sources(stage.owner)),
+        "data": manifest.data_hash(data.folder, "train", "val"),
+        "packages": params_key(manifest.package_versions()),
+        "upstream": {need: params_key(record.get("files", {})) for need, record in upstream.items()},
+    }
+
+
+def _measured(out: Path) -> dict[str, Any]:
+    """What the training and the method left in a stage's folder for its manifest."""
+    paths = [out / name for name in (COSTS, SPEED, MEASURED)]
+    return {key: value for path in paths if path.exists() for key, value in read_json(path).items()}
 
 
 def _begin(out: Path, identity: Mapping[str, Any]) -> int:
