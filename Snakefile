@@ -2,6 +2,7 @@
 # All tables and figures:  snakemake --cores all reports/all
 # Another scale or dataset: snakemake --cores all --config scale=smoke dataset=meshes -- reports/table2.csv
 # Names, paths and inputs are made in pipeline/dag.py; the rules stand with their rooms.
+import gc
 import sys
 from pathlib import Path
 from shlex import quote
@@ -10,7 +11,7 @@ from snakemake.utils import min_version
 
 from core.errors import UserError
 from core.identity import source_hash
-from pipeline import lock, needs, outcome
+from pipeline import bucket, lock, needs, outcome
 from pipeline.artefacts import ARTEFACTS, EVERYTHING, asked_for
 from pipeline.config import load
 from pipeline.dag import Dag
@@ -18,8 +19,13 @@ from pipeline.dag import Dag
 min_version("9.25")
 
 try:
+    bucket.link_runs(workflow)
     config = load(config)
+    gc.disable()  # hundreds of thousands of objects, which all stay: looking for garbage among them took half of the planning
     dag = Dag(config)
+    gc.freeze()
+    gc.enable()
+    bucket.check(workflow, dag)
 except UserError as error:
     sys.exit(f"error: {error}")
 
@@ -53,7 +59,9 @@ onstart:
 
 
 onsuccess:
-    outcome.succeeded(asked_for(set(workflow.dag_settings.targets)), dag.description)
+    asked = asked_for(set(workflow.dag_settings.targets))
+    bucket.bring_home(workflow, (path for artefact in asked for path in artefact.paths))
+    outcome.succeeded(asked, dag.description)
 
 
 onerror:

@@ -223,7 +223,7 @@ def timed(params: Any, cells: int, settings: dict[str, Any], options: Options) -
 
 
 def _real(settings: dict[str, Any], options: Options) -> Row:
-    """A fitted decoder on prepared objects, if `--stage` and `--prepared` name them."""
+    """A fitted decoder on prepared objects that it was not taught, if `--stage` and `--prepared` name them."""
     cells = 32 if options.quick else 128
     what = f"{cells + 1}^3, a fitted decoder (float32) on prepared objects, fewer queries"
     if options.stage is None or options.prepared is None:
@@ -232,11 +232,12 @@ def _real(settings: dict[str, Any], options: Options) -> Row:
     from methods.mar3d.latents import load_vae
 
     vae, _ = load_vae(options.stage, torch.device(options.device))
-    split = Split(options.prepared, "test")
-    count = min(len(split), 2 if options.quick else 100)
+    splits = [Split(options.prepared, name) for name in ("test", "val")]
+    unseen = [split.sample(i, split.upright_views[0]) for split in splits for i in range(len(split))]
+    unseen = unseen[: 2 if options.quick else 100]
+    count = len(unseen)
     fewer, farthest, lost, without, steep = [], [], [], 0, []
-    for i in range(count):
-        sample = split.sample(i, split.upright_views[0])
+    for sample in unseen:
         points, normals = (torch.from_numpy(a)[None].to(options.device) for a in sample.surface())
         with torch.no_grad():
             keys = vae.decode(vae.encode(points, normals, "hr").mean)

@@ -8,8 +8,9 @@ On that way |logit| <= sqrt(3) L h. With
     band > sqrt(3) L h                                                                                          (1)
 
 each of these nodes is active in its grid, so all corners of crossed cells are evaluated; and a node that is not has the
-sign of the node that it copies. Marching cubes then gives the dense mesh, and no part of it can be lost. Where (1)
-fails, a part that lies between coarse nodes, all of them farther from 0 than the band, may be lost.
+sign of the node that it copies. On the next grid spacing and band are half, and (1) is the same. Marching cubes then
+gives the dense mesh, and no part of it can be lost. Where (1) fails, a part that lies between coarse nodes, all of them
+farther from 0 than the band, may be lost.
 """
 
 from __future__ import annotations
@@ -59,9 +60,11 @@ def steepest(values: np.ndarray) -> float:
 
 
 def band_needed(steepness: float, cells: int, coarsest: int) -> float:
-    """The right side of (1), in logits; 0 where the first grid is already the last."""
-    start = coarsest_of(cells, coarsest)
-    return 0.0 if start == cells else math.sqrt(3) * steepness * 2 * BOUND / start
+    """The right side of (1) for a grid of `coarsest` cells, in logits; 0 where the first grid is already the last.
+
+    A first grid with more cells has a band that is narrower in proportion, and so is what it needs.
+    """
+    return 0.0 if coarsest_of(cells, coarsest) == cells else math.sqrt(3) * steepness * 2 * BOUND / coarsest
 
 
 def certified(steepness: float, cells: int, coarsest: int, band: float) -> bool:

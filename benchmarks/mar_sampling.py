@@ -21,7 +21,7 @@ from methods.mar3d.mar import build_mar
 from methods.mar3d.sampling import sample
 from methods.training.flops import counted
 
-SUMMARY = "MAR sampling: 64 steps of 100 diffusion steps, guidance on, one image"
+SUMMARY = "MAR sampling: at most 64 steps (one a token), each of 100 diffusion steps, guidance on, one image"
 TOLERANCE = 1e-4
 VARIANTS = {
     "all three": Plain(),
@@ -82,7 +82,7 @@ def build(params: Mapping[str, Any], name: str, size: int, device: str):
 
 
 def settings_of(params: Mapping[str, Any], name: str, options: Options) -> dict[str, Any]:
-    """The sampling settings of the issue: 64 steps (or as many as tokens) of 100 diffusion steps, guidance 3."""
+    """The settings that are compared: 64 steps, or as many as tokens, of 100 diffusion steps, guidance 3."""
     steps = {"steps": 2, "diffusion_steps": 4} if options.quick else {"steps": 64, "diffusion_steps": 100}
     return {**params["sampling"][name], **steps, "guidance": 3.0, "sampler": "ddpm"}
 

@@ -52,13 +52,16 @@ def run(options: Options) -> Outcome:
         rows = [_alone(specs, source, params), *_with_workers(specs, source, params, options)]
     rows += [_watertight(options), _rays(options)]
     told = QUICK if options.quick else RECIPE
-    origin = options.meshes.name if options.meshes else "the procedural source"
-    notes = (
-        f"Recipe: {', '.join(f'{name} {value}' for name, value in told.items())}; {len(specs)} meshes of {origin}.",
-        "Procedural objects are written as PLY files first, so that they are read, and made watertight on the grid, as"
-        " anyone's meshes are; what is known of them as exact solids is not used.",
-    )
-    return Outcome("preparation", tuple(rows), growth(options), notes)
+    origin = f"the folder {options.meshes.name!r} (--meshes)" if options.meshes else "the procedural source"
+    notes = [
+        f"Recipe: {', '.join(f'{name} {value}' for name, value in told.items())}; {len(specs)} meshes of {origin}."
+    ]
+    if not options.meshes:
+        notes.append(
+            "Procedural objects are written as PLY files first, so that they are read, and made watertight on the grid,"
+            " as anyone's meshes are; what is known of them as exact solids is not used."
+        )
+    return Outcome("preparation", tuple(rows), growth(options), tuple(notes))
 
 
 def recipe(options: Options, **changes: Any) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from methods.training.optimiser import build_optimisers
 SUMMARY = "one training step: loss, backward pass, clipping, optimisers; data at hand"
 TOLERANCE = 1e-4
 TRIED = (
-    "Compiling the blocks is a switch of the training (`hardware.compile`) and stands in docs/log.md; the optimisers"
-    " are the same on both sides."
+    "The two sides differ in the attention path and in the tokens that enter the head; the optimisers are the same."
+    " Compiling the blocks is a switch of the training (`hardware.compile`; docs/training.md) and is not counted here."
 )
 
 Loss = Callable[[torch.Generator], Tensor]

@@ -75,7 +75,11 @@ def read_mesh(path: str | Path, *, max_faces: int = MAX_FACES, textures: Sequenc
 
 def _check_file(path: Path, max_faces: int) -> None:
     """Cheap checks before any parser runs: it exists, is a mesh format, has that format's first bytes, is not huge."""
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError) as error:  # a name that no file can have, a folder that may not be entered
+        raise BadMesh(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    if not there:
         raise BadMesh("the file is missing")
     suffix = path.suffix.lower()
     if suffix not in EXTENSIONS:

@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "keep": [],  # of normal, depth
     "shading": "clay",  # or texture: the mesh's own colours where it has some
 }
+OPTIONAL = {"drawn"}  # of the surface points, how many a method reads of an object at once; all of them if not said
 LEAST = {"points": 16, "volume": 0, "near": 0, "grid": 48, "faces": 100}
 LEAST |= {"azimuths": 1, "rotations": 0, "val_rotations": 0, "image_size": 8, "supersample": 1}
 CHOICES = {"image_format": ("webp", "png"), "shading": ("clay", "texture")}
@@ -63,15 +64,21 @@ def shard_path(folder: str | Path, split: str, shard: int) -> Path:
 
 def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters with the defaults filled in; a UserError for an unknown name or an impossible value."""
-    unknown = sorted(set(params) - set(DEFAULTS))
+    unknown = sorted(set(params) - set(DEFAULTS) - OPTIONAL)
     if unknown:
-        raise UserError(f"unknown prepare parameter {unknown[0]!r}: choose from {', '.join(DEFAULTS)}")
+        raise UserError(f"unknown prepare parameter {unknown[0]!r}: choose from {', '.join([*DEFAULTS, *OPTIONAL])}")
     params = {**DEFAULTS, **params}
     for name, least in LEAST.items():
         if not isinstance(params[name], int) or params[name] < least:
             raise UserError(
                 f"prepare parameter {name} is {params[name]!r}, it must be a whole number of at least {least}"
             )
+    drawn = params.get("drawn", params["points"])
+    if not isinstance(drawn, int) or drawn < LEAST["points"] or params["points"] % drawn:
+        raise UserError(
+            f"prepare parameter drawn is {drawn!r}: it must be at least {LEAST['points']}, and divide the"
+            f" {params['points']} points"
+        )
     if not params["sigmas"] or not all(isinstance(sigma, int | float) and sigma > 0 for sigma in params["sigmas"]):
         raise UserError(f"prepare parameter sigmas is {params['sigmas']!r}: it is a list of positive numbers")
     for name, choices in CHOICES.items():

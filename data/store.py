@@ -145,6 +145,7 @@ class Split:
         self.n_views: int = self.params["azimuths"] * (1 + self.params["rotations"])
         self.upright_views = list(range(self.params["azimuths"]))
         self.image_size: int = self.params["image_size"]
+        self.drawn: int = self.params.get("drawn", self.params["points"])  # surface points that a method reads at once
         self._place = [(s, row) for s, header in enumerate(headers) for row in range(len(header["objects"]))]
         self._open: dict[int, Any] = {}
 
@@ -175,7 +176,7 @@ class Split:
         return self._rows(name, shard, start, stop)
 
     def surface(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Points and unit normals (N, 3) in random order: the first N/4 and N/16 rows are the coarser levels."""
+        """All stored points and unit normals (N, 3), in random order: any rows of them are a random sample."""
         return decode_positions(self._row("points", i)), decode_normals(self._row("normals", i))
 
     def occupancy(self, i: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -266,8 +267,8 @@ class Sample:
         return self.split.view(self.index, self.view_index)
 
     def surface(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points and normals, (N, 3) f32 each."""
-        points, normals = self.split.surface(self.index)
+        """Points and normals, (`split.drawn`, 3) f32 each: always the first ones of those that are stored."""
+        points, normals = (rows[: self.split.drawn] for rows in self.split.surface(self.index))
         return self.view.apply(points), self.view.rotate(normals)
 
     def occupancy(self) -> tuple[np.ndarray, np.ndarray, int]:

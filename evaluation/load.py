@@ -65,20 +65,32 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> Triangles:
         raise MeshError("the mesh is empty")
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise MeshError("faces refer to vertices that do not exist")
+    given = len(faces)
     faces = faces[np.isfinite(vertices).all(axis=1)[faces].all(axis=1)]
+    finite = len(faces)
     vertices, faces = _weld(vertices, faces)
     a, b, c = faces.T
     faces = faces[(a != b) & (b != c) & (c != a)]
-    vertices, faces = _used(vertices, faces)  # one that only a dropped face had would still stretch the box
+    solid = _areas(vertices, faces) > 0
+    if np.count_nonzero(solid) < LEAST_FACES:
+        lost = f", and {given - finite} of {given} have corners that are not finite" if finite < given else ""
+        raise MeshError(f"fewer than {LEAST_FACES} faces have an area{lost}")
+    # Faces whose corners lie on a line are never sampled, but stay: without them a closed mesh would not be closed. One
+    # that reaches a vertex of no other face goes: it would stretch the box, and closes nothing.
+    held = np.zeros(len(vertices), dtype=bool)
+    held[faces[solid]] = True
+    vertices, faces = _used(vertices, faces[solid | held[faces].all(axis=1)])
+    return Triangles(vertices, faces, _watertight(faces), _components(faces, len(vertices)))
+
+
+def _areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Twice the area of each face, (m,)."""
     corners = vertices[faces]
     with np.errstate(over="ignore", invalid="ignore"):
         areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     if not np.isfinite(areas).all():
         raise MeshError("coordinates are too large to measure")
-    # Faces whose corners lie on a line are never sampled, but stay: without them a closed mesh would not be closed.
-    if np.count_nonzero(areas > 0) < LEAST_FACES:
-        raise MeshError(f"fewer than {LEAST_FACES} faces have an area")
-    return Triangles(vertices, faces, _watertight(faces), _components(faces, len(vertices)))
+    return areas
 
 
 def _used(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

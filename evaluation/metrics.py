@@ -1,8 +1,8 @@
 """Distances between two sampled surfaces: Chamfer, F-score, normal consistency.
 
-Symbols as in the README: d_P is the distance of each predicted sample to the nearest sample of the ground truth,
-d_G the reverse; CD-avg = (mean d_P + mean d_G) / 2, CD-sum = 2 CD-avg, CD-sq = mean d_P^2 + mean d_G^2;
-F@t = 2pr / (p + r) with p = mean[d_P < t], r = mean[d_G < t].
+Symbols as in docs/protocol.md, section 3: d_P is the distance of each predicted sample to the nearest sample of
+the ground truth, d_G the reverse; CD-avg = (mean d_P + mean d_G) / 2, CD-sum = 2 CD-avg,
+CD-sq = mean d_P^2 + mean d_G^2; F@t = 2pr / (p + r) with p = mean[d_P < t], r = mean[d_G < t].
 """
 
 from __future__ import annotations

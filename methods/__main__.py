@@ -3,9 +3,9 @@
     python -m methods list
     python -m methods show mar3d --variant full --scale cpu
     python -m methods fit --method mar3d --variant full --stage vae --scale cpu --dataset procedural --seed 0 \\
-        --prepared runs/procedural/cpu/prepared --runs runs
+        --prepared runs/procedural/cpu/prepared-… --runs runs
     python -m methods generate --method mar3d --variant full --scale cpu --dataset procedural --seed 0 \\
-        --prepared runs/procedural/cpu/prepared --runs runs
+        --prepared runs/procedural/cpu/prepared-… --runs runs
     python -m methods plan --scale paper --gpus 8 --gpu h100 --method mar3d/full
     python -m methods step --method mar3d/full --stage mar_lr --scale paper --batch 8 --gpu h100
     python -m methods preview --prepared runs/procedural/cpu/prepared-… --out sheet.png \\
@@ -15,8 +15,9 @@
     python -m methods weights --scale paper
 
 `fit --processes 2`, or torchrun --nproc-per-node 2 -m methods fit …, trains on two devices: docs/training.md.
-`fit` and `generate` resume where they were killed. `list` and `show` read YAML only. `plan` foresees what a run takes,
-`step` measures one. `guidance` compares guidance scales on the validation split.
+`fit` and `generate` resume where they were killed. `list` and `show` read YAML only: `list` has a line for each
+method, `show` also names its variants. `plan` foresees what a run takes, `step` measures one. `guidance` compares
+guidance scales on the validation split.
 `weights` finds or fetches the pretrained models of a scale.
 """
 
@@ -30,7 +31,7 @@ from pathlib import Path
 
 from core.errors import UserError, run_cli
 from core.files import write_json
-from methods import guidance
+from methods import guidance, idle
 from methods.foresee import command as foresee_command
 from methods.registry import SCALES, generated_folder, load_methods, resolve
 from methods.training import processes
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         dest="command", required=True, metavar="list|show|plan|step|fit|generate|guidance|preview|weights"
     )
     commands.add_parser("list", help="what methods there are")
-    show = commands.add_parser("show", help="the resolved params and stage keys of a method")
+    show = commands.add_parser("show", help="the variants of a method, and the resolved params and stage keys of one")
     show.add_argument("method")
     show.add_argument("--variant", help="the first one if not given")
     show.add_argument("--scale", default="cpu", help=", ".join(SCALES))
@@ -89,8 +90,8 @@ def list_methods() -> None:
     rows = [("method", "kind", "variants", "stages", "summary")]
     for method in load_methods().values():
         stages = (f"{s.name} (of {s.borrowed_from})" if s.borrowed_from else s.name for s in method.stages.values())
-        rows.append((method.name, method.kind, " ".join(method.variants), " ".join(stages) or "-", method.summary))
-    widths = [min(40, max(len(row[column]) for row in rows)) for column in range(4)]
+        rows.append((method.name, method.kind, str(len(method.variants)), " ".join(stages) or "-", method.summary))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1], sep="  ")
 
@@ -102,6 +103,7 @@ def show_method(name: str, variant: str | None, scale: str) -> None:
     known = load_methods()
     plan = resolve(name, variant or (known[name].first_variant if name in known else "full"), scale)
     print(f"{plan.method.label} ({plan.method.name}/{plan.variant.name}, scale {scale}): {plan.method.summary}")
+    print(f"variants: {' '.join(plan.method.variants)}")
     print(yaml.safe_dump({"params": dict(plan.params)}, sort_keys=False).rstrip())
     print("stages:" + ("" if plan.stages else " none"))
     for stage in plan.stages:
@@ -173,8 +175,12 @@ def main() -> None:
         count = contact_sheet(args.prepared, args.generated, args.out, objects=args.objects, size=args.size)
         return print(f"{args.out}: {count} objects")
     plan = resolve(args.method, args.variant, args.scale)
-    if args.command == "fit" and args.processes > 1 and processes.count() == 1 and args.killed is None:
-        return start_processes(args.processes)
+    if args.command == "fit" and args.killed is None:
+        batches = idle.batches_of(plan.stage(args.stage).params)
+        if args.processes > 1 and processes.count() == 1 and (count := idle.told(args.processes, batches)) > 1:
+            return start_processes(count)
+        if not idle.take_part(batches):
+            return None
     threads = set_threads(args.threads)
 
     from methods.contract import PreparedData

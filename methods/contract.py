@@ -110,8 +110,9 @@ class Method(Protocol):
     `step_of(stage, sizes, *, upstream, batch, device) -> Step`, whose modules are built on `device` (mostly `meta`,
     which has shapes and no numbers); `upstream` maps each stage it needs to the params that stage was trained with,
     and `batch` None is the configured one. And `object_flops(stages, sizes) -> Mapping[str, float]`, the
-    floating-point operations of generating one object by part, where `stages` maps names to such params. What they
-    call stands in `foresee.py`: no code hash counts that file.
+    floating-point operations of generating one object by part, where `stages` maps names to such params. And
+    `kept_bytes(views) -> Mapping[str, float]`, what it keeps of so many training views beside its weights, by name.
+    What they call stands in `foresee.py`: no code hash counts that file.
     """
 
     def __init__(self, params: Mapping[str, Any]) -> None: ...

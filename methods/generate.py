@@ -24,7 +24,7 @@ from core.identity import params_key, source_hash
 from core.progress import Progress
 from core.randomness import numpy_rng
 from data.store import Sample, Split, evaluation_views
-from methods import manifest
+from methods import energy, manifest
 from methods.contract import TIMED, Failure, Generator, Mesh, PreparedData
 from methods.external import folder as external
 from methods.meshes import fault, file_name, write_ply
@@ -82,16 +82,17 @@ def generate(
             broken = str(error)
     flops = _flops(out, generator, split, pairs)
     progress = Progress(f"{method}/{variant} seed {seed}", len(batches), done=len(batches) - len(todo))
-    for done, number in enumerate(todo, len(batches) - len(todo) + 1):
-        samples = [split.sample(i, v) for i, v in batches[number]]
-        if generator is None:
-            results: Sequence[Mesh | Failure] = [Failure(broken or "the method was not loaded") for _ in samples]
-        else:
-            results = run_batch(generator, samples, (data.dataset, data.scale, method, variant, seed), plan)
-        rows = [_keep(out, sample, result) for sample, result in zip(samples, results, strict=True)]
-        write_text(_part(out, number), "".join(json.dumps(row) + "\n" for row in rows))
-        lost += sum(row["status"] == "failed" for row in rows)
-        progress.update(done, f"{lost} failed" if lost else "")
+    with energy.metered(1) as meter:
+        for done, number in enumerate(todo, len(batches) - len(todo) + 1):
+            samples = [split.sample(i, v) for i, v in batches[number]]
+            if generator is None:
+                results: Sequence[Mesh | Failure] = [Failure(broken or "the method was not loaded") for _ in samples]
+            else:
+                results = run_batch(generator, samples, (data.dataset, data.scale, method, variant, seed), plan)
+            rows = [_keep(out, sample, result) for sample, result in zip(samples, results, strict=True)]
+            write_text(_part(out, number), "".join(json.dumps(row) + "\n" for row in rows))
+            lost += sum(row["status"] == "failed" for row in rows)
+            progress.update(done, f"{lost} failed" if lost else "")
     text = "".join(_part(out, number).read_text(encoding="utf-8") for number in range(len(batches)))
     failed = sum(json.loads(line)["status"] == "failed" for line in text.splitlines())
     if failed:
@@ -116,6 +117,7 @@ def generate(
         "resumes": max(0, starts - 1 - (killed is not None)),
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
+        **energy.record(meter, on_gpu=device == "cuda"),
         **manifest.environment(device, threads),
     }
     write_json(out / manifest.FILE, record)

@@ -23,8 +23,9 @@ from typing import Any
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.identity import params_key, source_hash
-from methods import manifest
+from methods import energy, manifest
 from methods.contract import Method, PreparedData
+from methods.foresee.cards import utilisation
 from methods.registry import (
     HARDWARE,
     MethodSpec,
@@ -127,7 +128,7 @@ def fit(
     starts = _begin(out, identity)
     if starts == 0:
         return out
-    begin, failure = time.monotonic(), None
+    begin, failure, meter = time.monotonic(), None, energy.Meter(None)
     try:
         if killed is not None:
             raise MethodError(f"fitting {stage.name}: {killed}")
@@ -135,7 +136,7 @@ def fit(
             if record["status"] != "ok":
                 raise MethodError(f"stage {need} failed ({record['reason']})")
         instance = make_method(plan.method, readable_params(plan, stage.name))
-        with failures_of(f"fitting {stage.name}"):
+        with failures_of(f"fitting {stage.name}"), energy.metered(processes.per_node()) as meter:
             instance.fit(stage.name, data, upstream=upstream, out=out, seed=seed)
     except MethodError as error:
         if processes.count() > 1 and not isinstance(error.__cause__, processes.DivergedError):
@@ -147,6 +148,7 @@ def fit(
         print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
     if not processes.first():
         return out
+    machine, measured = manifest.environment(manifest.pick_device(), threads), _measured(out)
     record = {
         "status": "failed" if failure else "ok",
         "reason": failure,
@@ -163,8 +165,10 @@ def fit(
         "resumes": max(0, starts - 1 - (killed is not None)),
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
-        **manifest.environment(manifest.pick_device(), threads),
-        **_measured(out),
+        **energy.record(meter, on_gpu=machine["device"]["kind"] == "cuda"),
+        "utilisation": utilisation(machine["device"], measured),
+        **machine,
+        **measured,
         "files": {} if failure else manifest.result_files(out),
     }
     write_json(out / DONE, record)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 
-from core.errors import UserError
+from core.errors import OUT_OF_MEMORY, UserError
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WHY = {signal.SIGKILL: "; out of memory?"}
@@ -37,12 +37,16 @@ def run_last(command: list[str], attempts: int) -> int:
     for number in STOPS:
         signal.signal(number, pass_on)
     returned = child.wait()
-    if returned >= 0:
+    killed = signal.SIGKILL if returned == OUT_OF_MEMORY else -returned  # Python's own MemoryError is told so as well
+    if killed <= 0:
         return returned
-    status = 128 - returned
-    if stopped or -returned in STOPS:
+    status = 128 + killed
+    if stopped or killed in STOPS:
         return status
-    name = signal.Signals(-returned)
+    name = signal.Signals(killed)
     reason = f"killed by {name.name} at the last of {attempts} attempts (exit status {status}{WHY.get(name, '')})"
-    print(f"{reason}; this is recorded, and what does not need it goes on", file=sys.stderr, flush=True)
+    print(
+        f"{reason}; this is recorded, and what does not need it goes on; to try again, delete the manifest.json that"
+        " says so", file=sys.stderr, flush=True,
+    )  # fmt: skip
     return subprocess.call([*command, "--killed", reason], close_fds=False)

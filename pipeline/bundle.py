@@ -4,12 +4,12 @@
     benchmark/bundle.json    commit, dataset, scale, and size and SHA-256 of every file that is not code
     benchmark/bundle.yaml    the configuration: snakemake --configfile bundle.yaml …
     benchmark/runs/…         prepared shards, and finished stages if asked for
-    benchmark/meshes/        the list of objects (not the meshes), where the dataset is a folder
+    benchmark/meshes/        the list of objects, where the dataset is a folder; if asked for, the meshes, and no shards
     benchmark/lists/         the same, where it is downloaded
     benchmark/wheels/        packages
 
-Raw meshes stay at home: the shards hold all that is trained on and scored against. `pipeline/results.py` is the way
-back.
+Raw meshes stay at home, since the shards hold all that is trained on and scored against; or they go instead of the
+shards, where these are too large (`pipeline/meshes.py`). `pipeline/results.py` is the way back.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from core.errors import UserError
 from core.files import atomic_path, read_json
 from core.identity import ROOT
 from pipeline.dag import Dag
+from pipeline.meshes import check_alone, mesh_files
 from pipeline.objects import lists_of
 
 TOP = "benchmark"
@@ -40,35 +41,47 @@ MODES = {".tar": "w", ".tar.gz": "w:gz", ".tar.xz": "w:xz"}
 
 
 def pack(
-    dag: Dag, given: Mapping[str, Any], out: Path, *, limit: float, wheels: Path | None, stages: bool, allow_dirty: bool
+    dag: Dag,
+    given: Mapping[str, Any],
+    out: Path,
+    *,
+    limit: float,
+    wheels: Path | None,
+    stages: bool,
+    meshes: bool,
+    allow_dirty: bool,
 ) -> dict[str, float]:
     """Write the archive `out`; returns the size of its parts in MB, before compression, and of the `whole`.
 
     given: the configuration as it was given, without the defaults. limit: MB that the archive may have. stages: take
-    finished stages along. allow_dirty: pack HEAD though tracked files differ from it; the manifest says so.
+    finished stages along. meshes: take the meshes and not the shards, which are prepared there. allow_dirty: pack HEAD
+    though tracked files differ from it; the manifest says so.
     """
     dirty = bool(_git("status", "--porcelain", "--untracked-files=no").strip())
     if dirty and not allow_dirty:
         raise UserError("tracked files differ from HEAD, which is what is packed: commit them, or say --allow-dirty")
-    prepared = Path(dag.prepared)
-    missing = [path for path in (*dag.shards(None), f"{prepared}/manifest.json") if not Path(path).is_file()]
-    if missing:
-        raise UserError(f"there is no {missing[0]}: prepare the data first (snakemake … -- describe)")
-    parts = {"shards": _files_below(prepared)}
+    if meshes and stages:
+        raise UserError("--stages are of the shards that are here: take those along, or leave --stages out")
+    texts, entries = lists_of(dag)
+    names: dict[Path, str] = {}
+    if meshes:
+        check_alone(dag)
+        names |= {path: f"{entries[dag.dataset]['root']}/{name}" for path, name in mesh_files(dag).items()}
+    parts = {"meshes": list(names)} if meshes else {"shards": _prepared(dag)}
     if stages:
         done = [path.parent for path in Path(dag.root).glob("stages/*/seed*/manifest.json")]
         parts["stages"] = [path for folder in done for path in files_of(folder)]
-    names = {path: path.as_posix() for paths in parts.values() for path in paths}
+    names |= {path: path.as_posix() for paths in parts.values() for path in paths if path not in names}
     if wheels is not None:
         parts["wheels"] = _files_below(wheels)
         names |= {path: f"wheels/{path.relative_to(wheels).as_posix()}" for path in parts["wheels"]}
-    texts, entries = lists_of(dag)
     config = {**given, "scale": dag.scale, "dataset": dag.dataset}
     if entries:
         config["datasets"] = {**config.get("datasets", {}), **entries}
     texts[CONFIG] = yaml.safe_dump(config, sort_keys=False).encode()
     record = {"commit": _git("rev-parse", "HEAD").strip(), "dirty": dirty, "dataset": dag.dataset, "scale": dag.scale}
-    record["data_hash"] = read_json(prepared / "manifest.json")["data_hash"]
+    if not meshes:
+        record["data_hash"] = read_json(Path(dag.prepared) / "manifest.json")["data_hash"]
     record["files"] = {name: describe(path) for path, name in names.items()}
     record["files"] |= {name: _described(text) for name, text in texts.items()}
     texts[MANIFEST] = json.dumps(record, indent=1).encode()
@@ -91,9 +104,18 @@ def pack(
             listed = ", ".join(f"{part} {size:.1f}" for part, size in sizes.items() if part != "whole")
             raise UserError(
                 f"the bundle has {sizes['whole']:.1f} MB and the limit is {limit:g} MB ({listed} before compression): "
-                "prepare fewer objects or views, leave wheels or stages out, or raise --limit"
+                "take the --meshes instead of shards, leave wheels or stages out, prepare fewer objects or views, or"
+                " raise --limit"
             )
     return sizes
+
+
+def _prepared(dag: Dag) -> list[Path]:
+    """The prepared shards and what describes them. Raises UserError if one is missing."""
+    missing = [path for path in (*dag.shards(None), f"{dag.prepared}/manifest.json") if not Path(path).is_file()]
+    if missing:
+        raise UserError(f"there is no {missing[0]}: prepare the data first (snakemake … -- describe)")
+    return _files_below(Path(dag.prepared))
 
 
 def unpack(path: Path, folder: Path) -> Path:

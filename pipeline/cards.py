@@ -1,11 +1,13 @@
 """Cards for jobs: Snakemake counts GPUs but does not choose them, so each job takes its own here.
 
-A card is locked by a file that dies with the job. Where SLURM has given the job no more than it asks for, nothing is
-done; in an allocation or a pod of several cards, jobs share them out as on a machine.
+A card is locked by a file below $TMPDIR (by default /tmp, which the users of a machine share), and the lock dies with
+the job. Where SLURM has given the job no more than it asks for, nothing is done; in an allocation or a pod of several
+cards, jobs share them out as on a machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -32,8 +34,8 @@ def cards() -> list[str]:
 def choose(count: int, folder: Path | None = None) -> None:
     """Wait for `count` free cards, lock them until this process ends, and let CUDA see only them.
 
-    count: 0 hides all cards. folder: of the lock files; by default one for each user, and SLURM allocation, of this
-    machine. Raises UserError if the machine does not have so many.
+    count: 0 hides all cards. folder: of the lock files; by default one for all users of this machine, and one for each
+    SLURM allocation. Raises UserError if the machine does not have so many.
     """
     if count == 0:
         os.environ[VISIBLE] = ""
@@ -46,9 +48,8 @@ def choose(count: int, folder: Path | None = None) -> None:
             f"this job asks for {count} GPUs and this machine shows {len(names)}; lower `gpu` in the profile"
         )
     if folder is None:  # allocations on one machine may each call their cards 0, 1, …
-        folder = Path(tempfile.gettempdir()) / "-".join(
-            ["mesh-benchmark-cards", str(os.getuid()), *([allocation] if allocation else [])]
-        )
+        name = "-".join(["mesh-benchmark-cards", *([allocation] if allocation else [])])
+        folder = _for_all(Path(tempfile.gettempdir()) / name)
     told = False
     while not (chosen := lock.take_some([folder / f"{name}.lock" for name in names], count)):
         if not told:
@@ -56,3 +57,11 @@ def choose(count: int, folder: Path | None = None) -> None:
             told = True
         time.sleep(0.5)
     os.environ[VISIBLE] = ",".join(path.stem for path in chosen)
+
+
+def _for_all(folder: Path) -> Path:
+    """The folder, in which every user may make files that nobody else may remove, as in /tmp itself."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+        folder.chmod(0o1777)  # mkdir's own mode is cut down by the umask
+    return folder

@@ -41,6 +41,11 @@ def load(given: Mapping[str, Any]) -> dict[str, Any]:
     validate(config, SCHEMA, "the configuration")
     config = _with_dataset(config)
     protocol.load(config["evaluation"]["protocol"])
+    if config["evaluation"]["views"] > config["prepare"]["azimuths"]:
+        raise UserError(
+            f"evaluation.views is {config['evaluation']['views']}, but prepare.azimuths makes only"
+            f" {config['prepare']['azimuths']} upright views of an object"
+        )
     for name in ARTEFACTS:
         _check_artefact(name, config, scale)
     return config
@@ -51,9 +56,10 @@ def _check_artefact(name: str, config: Mapping[str, Any], scale: str) -> None:
     protocol.load(own)
     for run in [*declared.get("settings", ()), *declared.get("controls", ())]:
         try:
-            registry.resolve(*registry.parse_setting(run), scale)
+            plan = registry.resolve(*registry.parse_setting(run), scale)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
+        _check_images(run, plan.params, config["prepare"]["image_size"])
     for path in declared.get("rows", ()):
         if not (ROOT / path).is_file():
             raise UserError(f"{name}.rows: there is no file {ROOT / path}")
@@ -65,6 +71,17 @@ def _check_artefact(name: str, config: Mapping[str, Any], scale: str) -> None:
                 f"{name}.of: the rows of {other} are of protocol {theirs}, those of {name} of {own}: give both the same"
                 " `protocol`"
             )
+
+
+def _check_images(run: str, params: Mapping[str, Any], image_size: int) -> None:
+    """An encoder that cuts images into patches needs whole ones; said here, before the stages before it are trained."""
+    encoder = params.get("image_encoder", {})
+    patch = encoder["scratch"]["patch"] if encoder.get("name") == "scratch" else 1
+    if image_size % patch:
+        raise UserError(
+            f"prepare.image_size is {image_size}, which the patches of {run} ({patch} pixels) do not divide: take a"
+            f" multiple of {patch}"
+        )
 
 
 def _typed(value: Any, key: str) -> Any:

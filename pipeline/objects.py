@@ -13,7 +13,7 @@ from typing import Any
 
 from core.identity import ROOT
 from data.sources import DOWNLOADED, ObjectSpec, list_objects
-from pipeline.dag import Dag
+from pipeline.dag import Dag, missing_lists
 
 Texts = dict[str, bytes]
 
@@ -31,6 +31,8 @@ def lists_of(dag: Dag) -> tuple[Texts, dict[str, dict[str, Any]]]:
             objects = dag.objects if name == dag.dataset else list_objects(source)
             found = _of_folder(source, objects, "meshes" if name == dag.dataset else f"meshes_{name}")
         elif source["source"] in DOWNLOADED:
+            if name != dag.dataset and missing_lists(source):
+                continue  # of what was trained elsewhere; the run has said that it cannot look
             found = _of_lists(source, name)
         else:
             continue

@@ -1,9 +1,9 @@
 """Bringing results home: what another machine has finished becomes part of this run, and Snakemake counts it as done.
 
 A result is a stage with its manifest, the meshes of a variant, or a file of rows. It is taken only if its files are
-whole, it was made from the data that are here and by the code that is here; another result in its place stays unless
-asked otherwise. Snakemake keeps no record of what it did not make itself and goes by dates, so results are dated in
-the order in which they follow from each other.
+whole, it was made from the data that are here (or from the same meshes, prepared there by the same code) and by the
+code that is here; another result in its place stays unless asked otherwise. Snakemake keeps no record of what it did
+not make itself and goes by dates, so results are dated in the order in which they follow from each other.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from core.errors import UserError
 from core.files import read_json
 from pipeline.bundle import describe, extract, files_of, verify, write
 from pipeline.dag import Dag
+from pipeline.meshes import made_from
 
 MANIFEST = "results.json"
 KINDS = ("stages", "generated", "rows")  # in the order in which they follow from each other
@@ -44,6 +45,7 @@ def gather(dag: Dag, out: Path) -> tuple[int, float]:
         raise UserError(f"nothing is finished below {dag.root}: there is nothing to bring home")
     files = {path: path.as_posix() for name in results for path in _members(Path(name))}
     record = {"dataset": dag.dataset, "scale": dag.scale, "data_hash": _data_hash(dag), "results": results}
+    record["made_from"] = made_from(dag)
     record["files"] = {name: describe(path) for path, name in files.items()}
     return len(results), write(out, MANIFEST, record, files)
 
@@ -106,7 +108,7 @@ def _check(record: dict[str, Any], dag: Dag) -> None:
     run, mine = (record["dataset"], record["scale"]), (dag.dataset, dag.scale)
     if run != mine:
         raise UserError(f"these are results of {'/'.join(run)}, not of {'/'.join(mine)}: give --dataset and --scale")
-    if record["data_hash"] != _data_hash(dag):
+    if record["data_hash"] != _data_hash(dag) and record.get("made_from") != (made_from(dag) or ""):
         raise UserError(
             f"these results are of other data than {dag.prepared}: collect them where the bundle was packed"
         )

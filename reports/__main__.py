@@ -58,7 +58,10 @@ def parser() -> argparse.ArgumentParser:
     keep.add_argument("--reports", type=Path, default=Path("reports"), help="where they lie")
     keep.add_argument("--runs", type=Path, default=Path("runs"))
     keep.add_argument("--out", type=Path, required=True, help="folder")
+    keep.add_argument("--also", nargs="*", type=Path, default=[], help="pictures to keep beside them")
     keep.set_defaults(make=record)
+    page = commands.add_parser("front_page", help="the README's table, from the recorded default run")
+    page.set_defaults(make=front_page)
     return main
 
 
@@ -134,11 +137,18 @@ def everything(args: argparse.Namespace) -> None:
     write_text(args.out, "".join(lines))
 
 
+def front_page(args: argparse.Namespace) -> None:
+    """Write the README's table."""
+    from reports.front_page import write
+
+    write()
+
+
 def record(args: argparse.Namespace) -> None:
     """Keep a run."""
     from reports.record import record
 
-    print(f"{args.out}: {', '.join(record(args.reports, args.runs, args.out))}")
+    print(f"{args.out}: {', '.join(record(args.reports, args.runs, args.out, args.also))}")
 
 
 def main() -> None:

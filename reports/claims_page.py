@@ -15,6 +15,8 @@ from reports.comparison import METRICS
 from reports.settings import Setting, setting
 from reports.verdicts import VERDICTS
 
+FEW_SEEDS = range(2, 5)  # with these a test finds more than its level allows: docs/claims.md, Seeds
+
 
 def render(
     frame: pd.DataFrame, all_rows: pd.DataFrame, protocol: Protocol, printed: Mapping[str, Any], level: float
@@ -60,11 +62,13 @@ def _probability(value: float) -> str:
 def _reading(frame: pd.DataFrame, printed: Mapping[str, Any], level: float) -> list[str]:
     judged = frame[frame["family"].notna()]
     family = int(judged["family"].iloc[0]) if len(judged) else 0
+    few = sorted({int(number) for number in judged["n_seeds"]} & set(FEW_SEEDS))
+    limit = f"{'nominally' if few else 'at most'} {100 * level:g} %"
     notes = [
         "Effect: left side minus right side of the tested inequality, object by object, mean with the 95 % interval of"
         " the paired bootstrap; failed objects count with the worst values. LR, HR tokens: the counts of this scale.",
         "Verdict: *reproduced* or *contradicted* if the effect differs from 0 in the claimed or in the other direction,"
-        f" with a family-wise error of at most {100 * level:g} % (Holm, {family} claims judged); else *inconclusive*,"
+        f" with a family-wise error of {limit} (Holm, {family} claims judged); else *inconclusive*,"
         " which is not evidence of no effect. The interval is of one claim alone: it may leave out 0 all the same.",
         "All of it holds for this dataset, this scale and the protocol of its line, and says nothing of other sizes.",
     ]
@@ -72,6 +76,13 @@ def _reading(frame: pd.DataFrame, printed: Mapping[str, Any], level: float) -> l
         notes.append(
             "Where there is one seed, the test is over objects, so that a verdict is of the models that were trained,"
             " not of what another training would give."
+        )
+    if few:
+        seeds = " or ".join(map(str, few))
+        notes.append(
+            f"**The level is not kept with {seeds} seeds**: so few say too little of what trainings differ in, and"
+            f" a test can find an effect where there is none in more than {100 * level:g} % of cases"
+            " (docs/claims.md, Seeds)."
         )
     notes.append(
         f"Paper's effect: the same difference in arXiv {printed['source']['arxiv']}, Table 2, on Google Scanned"

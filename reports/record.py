@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,17 @@ from core.files import atomic_path, read_json, write_json
 from evaluation.protocol import Protocol
 from evaluation.protocol import load as load_protocol
 from reports import comparison, rows
+from reports.costs import stage_folders
 
 PLACE = ("dataset", "scale")
 CONTEXT = (*PLACE, "protocol")
 SHARED = ("git", "source", "python", "packages")
 """What is the same for every job of a run, and is said once if so."""
 PER_JOB = ("status", "reason", "key", "seed", "seconds", "peak_memory_mb", "resumes", "device", "dtype", "threads")
+COSTS = ("parameters", "step_flops", "optimiser_step_flops", "training_flops")
+OF_STAGE = (*COSTS, "val_viou", "posterior_noise", "params", "files")
+OF_GENERATION = ("stages", "trained_on", "objects", "failed", "flops")
+WRITTEN = ("rows.csv", "manifest.json")
 
 
 def files_of(reports: Path) -> list[Path]:
@@ -49,12 +54,16 @@ def files_of(reports: Path) -> list[Path]:
     return list(listed)
 
 
-def record(reports: Path, runs: Path, out: Path) -> list[str]:
+def record(reports: Path, runs: Path, out: Path, also: Sequence[Path] = ()) -> list[str]:
     """Copy a run's files to `out`, with the rows of every setting in its tables and one manifest; returns the names.
 
-    The rows are of every protocol that a table is of.
+    The rows are of every protocol that a table is of. also: pictures and the like that are kept beside them. Raises
+    UserError, and writes nothing, if `out` holds anything else: it would stand there as if it were of this run.
     """
     files = files_of(reports)
+    kept = {path.name for path in (*files, *also)} | {*WRITTEN}
+    if strange := sorted({path.name for path in out.glob("*")} - kept):
+        raise UserError(f"{out} holds {', '.join(strange)}, not of this run: make it anew (--also FILE) or delete it")
     tables = [pd.read_csv(path, dtype={"rows_hash": str}) for path in files if path.suffix == ".csv"]
     tables = [table for table in tables if {"method", "variant", *CONTEXT} <= set(table)]
     here = pd.read_csv(reports / "table2.csv")[list(PLACE)].iloc[0]  # Table 1 may show rows of other datasets as well
@@ -63,7 +72,7 @@ def record(reports: Path, runs: Path, out: Path) -> list[str]:
     scored = dict.fromkeys((row.protocol, f"{row.method}/{row.variant}") for row in shown.itertuples())
     scored = [(recipe, name) for recipe, name in scored if (place / "generated" / name).is_dir()]  # others were not run
     out.mkdir(parents=True, exist_ok=True)
-    for path in files:
+    for path in (*files, *also):
         with atomic_path(out / path.name) as temporary:
             shutil.copyfile(path, temporary)
     folders = [place / "rows" / recipe / name for recipe, name in scored]
@@ -71,10 +80,11 @@ def record(reports: Path, runs: Path, out: Path) -> list[str]:
     all_rows = rows.read(found)
     for recipe, lines in shown.groupby("protocol"):
         check_rows(all_rows[all_rows["protocol"] == recipe], lines, load_protocol(str(recipe)))
-    with atomic_path(out / "rows.csv") as temporary:
+    rows_name, manifest_name = WRITTEN
+    with atomic_path(out / rows_name) as temporary:
         all_rows.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
-    write_json(out / "manifest.json", manifest(place, list(dict.fromkeys(name for _, name in scored))))
-    return [*(path.name for path in files), "rows.csv", "manifest.json"]
+    write_json(out / manifest_name, manifest(place, list(dict.fromkeys(name for _, name in scored))))
+    return [*(path.name for path in (*files, *also)), *WRITTEN]
 
 
 def check_rows(all_rows: pd.DataFrame, shown: pd.DataFrame, protocol: Protocol) -> None:
@@ -96,10 +106,10 @@ def manifest(place: Path, names: list[str]) -> dict[str, Any]:
         for name in names
         for path in sorted((place / "generated" / name).glob("seed*/manifest.json"))
     }
-    used = {(stage, job["seed"]) for job in generated.values() for stage in job["stages"].values()}
+    used = {folder for job in generated.values() for folder in stage_folders(place, job).values()}
     stages = {
-        f"{stage}/seed{seed}": read_json(place / "stages" / stage / f"seed{seed}" / "manifest.json")
-        for stage, seed in sorted(used)
+        f"{folder.parent.name}/{folder.name}": read_json(folder / "manifest.json")
+        for folder in sorted(used, key=lambda folder: (folder.parent.name, folder.name))
     }
     jobs = [*stages.values(), *generated.values()]
     if not jobs:
@@ -111,11 +121,11 @@ def manifest(place: Path, names: list[str]) -> dict[str, Any]:
 
     data = sorted({job["identity"]["data"] for job in jobs if "identity" in job})
     return {
-        "dataset": jobs[0]["dataset"],
-        "scale": jobs[0]["scale"],
+        "dataset": place.parent.name,
+        "scale": place.name,
         "data_hash": data,
         **shared,
         "job_seconds": round(sum(job["seconds"] for job in jobs), 1),
-        "stages": {name: about(job, "val_viou", "posterior_noise", "params", "files") for name, job in stages.items()},
-        "generated": {name: about(job, "stages", "objects", "failed") for name, job in generated.items()},
+        "stages": {name: about(job, *OF_STAGE) for name, job in stages.items()},
+        "generated": {name: about(job, *OF_GENERATION) for name, job in generated.items()},
     }

@@ -2,7 +2,8 @@
 
 A verdict is about direction. Each claim is a two-sided test of the hypothesis that its effect is 0, by the paired
 bootstrap over objects (and seeds, where there are several); the p-values of all claims that could be judged are
-adjusted together (Holm), so that the chance of any false verdict, where no effect is there, is at most `level`.
+adjusted together (Holm), so that the chance of any false verdict, where no effect is there, is at most `level`: as far
+as each test keeps its own, which with few seeds, but more than one, it does not (docs/claims.md, Seeds).
 
 - reproduced: significant, in the direction claimed.
 - contradicted: significant, in the other direction.

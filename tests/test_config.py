@@ -48,7 +48,8 @@ def test_numbers_inside_lists_and_mappings_are_text_to_snakemake_and_numbers_her
 
 def test_the_sizes_of_the_paper():
     prepare = config.load({"scale": "paper"})["prepare"]
-    assert (prepare["points"], prepare["volume"], prepare["near"]) == (16384, 131072, 131072)
+    assert (prepare["drawn"], prepare["volume"], prepare["near"]) == (16384, 131072, 131072)
+    assert prepare["points"] % prepare["drawn"] == 0 and prepare["points"] > prepare["drawn"]
     assert prepare["azimuths"] * (1 + prepare["rotations"]) == 56
 
 
@@ -68,6 +69,8 @@ MISTAKES = [
         "figure5.of: the rows of table_s1 are of protocol triposr",
         "same `protocol`",
     ),
+    ({"evaluation": {"views": 4}}, "evaluation.views is 4, but prepare.azimuths makes only 2", ""),
+    ({"prepare": {"image_size": 60}}, "which the patches of mar3d/full (16 pixels) do not divide", "multiple of 16"),
     ({"table2": {"settings": ["mar3dd/full"]}}, "table2: there is no method 'mar3dd'", "did you mean 'mar3d'"),
     ({"table2": {"settings": ["mar3d/ful"]}}, "no variant of mar3d 'ful'", "did you mean 'full'"),
     ({"table2": {"settings": ["mar3d"]}}, "'mar3d' is not method/variant", "mar3d/full"),

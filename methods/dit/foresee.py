@@ -14,7 +14,7 @@ from methods.dit.dit import TIMES, DiT, build_dit
 from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import sample
 from methods.layers.diffusion import Diffusion
-from methods.layers.image_encoder import frozen_networks
+from methods.layers.image_encoder import made_up_networks
 from methods.mar3d.foresee import META, decoding_flops, made_up
 from methods.training.flops import counted
 
@@ -49,7 +49,7 @@ def dit_step(
             return velocity_loss(model, examples(), shift=shift, drop=drop, generator=generator)[0]
         return diffusion_loss(model, examples(), diffusion=diffusion, drop=drop, generator=generator)[0]
 
-    frozen += frozen_networks(model.image_encoder, torch.device(device))
+    frozen += made_up_networks(model.image_encoder, torch.device(device))
     return Step(model, {"step": (1.0, loss)}, {**training, "batch": batch}, params["optimiser"], DiT.EDGES, frozen)
 
 

@@ -17,7 +17,6 @@ from core.identity import ROOT
 from data.names import object_name
 
 EXTENSIONS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
-FIELDS = ("name", "object", "view")
 
 View = tuple[str, int]
 """An object's id and the number of a view."""

@@ -32,6 +32,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     plan.add_argument(
         "--utilisation", type=float, default=0.4, help="share of the peak that is reached (default: %(default)s)"
     )
+    plan.add_argument("--dataset", help="whose data are foreseen (default: the configured one)")
+    plan.add_argument("--objects", type=int, help="training objects (default: as many as there are procedural shapes)")
     plan.add_argument("--json", type=Path, metavar="FILE", help="also write everything as JSON (- for standard output)")
     plan.add_argument("--csv", type=Path, metavar="FILE", help="also write the stages as CSV (- for standard output)")
     step = commands.add_parser(
@@ -55,6 +57,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def plan(args: argparse.Namespace) -> None:
     """Print (and write) the plan."""
     from methods.foresee.cards import get_card
+    from methods.foresee.data import data_text, foresee_data, objects_of, views_of
     from methods.foresee.sizes import configuration, settings_of, sizes_of
 
     card, config = get_card(args.gpu), configuration(args.scale)
@@ -62,21 +65,28 @@ def plan(args: argparse.Namespace) -> None:
         raise UserError(f"--gpus is {args.gpus}: it must be at least 1")
     settings = [parse_setting(name) for name in args.method] if args.method else settings_of(config)
     sizes = sizes_of(config)
+    dataset = args.dataset or config["dataset"]
+    objects = objects_of(config, dataset, args.objects)
 
     from methods.foresee.table import as_csv, as_json, as_text
-    from methods.foresee.totals import foresee
+    from methods.foresee.totals import foresee, foresee_kept
 
     def told(name: str) -> None:
         print(f"\rcounting {name}".ljust(79), end="", file=sys.stderr, flush=True)
 
     stages, generations = foresee(settings, args.scale, sizes, card, args.utilisation, told)
     print("\r".ljust(80) + "\r", end="", file=sys.stderr, flush=True)
+    kept, memory_gb = foresee_kept(settings, args.scale, views_of(config, objects)["train"])
+    data = foresee_data(config, dataset, objects, kept, memory_gb)
+    samples = {s.stage.split("-")[0]: s.samples for s in stages if s.samples}
     assumed = {"scale": args.scale, "gpus": args.gpus, "card": vars(card), "utilisation": args.utilisation}
     assumed["sizes"] = vars(sizes)
     if STANDARD_OUTPUT not in (args.json, args.csv):
         print(as_text(stages, generations, card, args.gpus, args.utilisation))
+        print("\n".join(["", *data_text(data, samples)]))
     if args.json:
-        _write(args.json, json.dumps(as_json(stages, generations, assumed), indent=2) + "\n")
+        record = as_json(stages, generations, assumed) | {"data": dataclasses.asdict(data)}
+        _write(args.json, json.dumps(record, indent=2) + "\n")
     if args.csv:
         _write(args.csv, as_csv(stages))
 
@@ -96,7 +106,7 @@ def step(args: argparse.Namespace) -> None:
     stage = resolve(*parse_setting(args.method), args.scale).stage(args.stage)
     sizes, card = sizes_of(configuration(args.scale)), get_card(args.gpu) if args.gpu else None
 
-    from methods.foresee.measure import run_steps
+    from methods.foresee.measure import matrix_rate, run_steps
     from methods.foresee.totals import made_up_step
     from methods.training.loop import device_of
 
@@ -108,14 +118,19 @@ def step(args: argparse.Namespace) -> None:
         if args.draw not in made_up.draws:
             raise known(f"kind of step of {args.stage}", args.draw, made_up.draws)
         made_up = dataclasses.replace(made_up, draws={args.draw: (1.0, made_up.draws[args.draw][1])})
+    measured = matrix_rate(device, made_up.training["precision"])
     taken = run_steps(made_up, device, repeats=args.repeats)
+    rate = taken.flops / taken.seconds
     print(f"{stage.folder_name} on {device}, batch {made_up.training['batch']}, {made_up.training['precision']}")
+    if made_up.frozen:
+        print("  its frozen networks have random weights: time and FLOPs do not depend on them")
     print(f"  {taken.seconds:.3g} s a step (median of {taken.timed}), {taken.samples_per_second:.3g} samples/s")
-    print(f"  {taken.flops / 1e12:.3g} TFLOP a step, {taken.flops / taken.seconds / 1e12:.3g} TFLOP/s")
+    print(f"  {taken.flops / 1e12:.3g} TFLOP a step, {rate / 1e12:.3g} TFLOP/s")
+    print(f"  utilisation {rate / measured:.1%} of the {measured / 1e12:.3g} TFLOP/s of a large matrix product here")
     print(f"  loss {taken.loss:.4g}")
     print(f"  peak memory {taken.peak_bytes / 1e9:.2f} GB ({'device' if device.type == 'cuda' else 'process'})")
     if card is not None:
-        print(f"  utilisation {taken.flops / taken.seconds / card.tflops / 1e12:.1%} of {card.label}'s published peak")
+        print(f"  utilisation {rate / card.tflops / 1e12:.1%} of {card.label}'s published peak")
 
 
 COMMANDS = {"plan": plan, "step": step}

@@ -23,8 +23,9 @@ def configuration(scale: str) -> dict[str, Any]:
 
 
 def sizes_of(config: Mapping[str, Any]) -> Sizes:
-    """Points and pixels of the prepared data."""
-    return Sizes(points=config["prepare"]["points"], image_size=config["prepare"]["image_size"])
+    """Points and pixels that a step reads of the prepared data."""
+    prepare = config["prepare"]
+    return Sizes(points=prepare.get("drawn", prepare["points"]), image_size=prepare["image_size"])
 
 
 def settings_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -19,8 +19,9 @@ def stage_record(foreseen: ForeseenStage) -> dict[str, Any]:
     """One stage in full, lengths in bytes and operations; None for what is not foreseen."""
     record: dict[str, Any] = {"stage": foreseen.stage, "settings": list(foreseen.users)}
     record["reason"], traced = foreseen.reason or None, foreseen.traced
-    numbers = ("parameters", "frozen", "flops", *MEMORY, "memory")
-    record |= {("step_flops" if name == "flops" else name): getattr(traced, name, None) for name in numbers}
+    numbers = ("parameters", "frozen", "flops", "optimiser_flops", *MEMORY, "memory")
+    as_measured = {"flops": "step_flops", "optimiser_flops": "optimiser_step_flops"}  # as in a manifest
+    record |= {as_measured.get(name, name): getattr(traced, name, None) for name in numbers}
     record |= {"batch": foreseen.batch, "steps": foreseen.steps, "samples": foreseen.samples} if traced else {}
     return record | ({"training_flops": foreseen.flops, "gpu_hours": foreseen.gpu_hours} if traced else {})
 
@@ -72,8 +73,8 @@ def as_text(
         memory = [f"{getattr(t, name) / GIGA:.2f}" for name in MEMORY]
         mark = " !" if t.memory / GIGA > card.memory_gb else ""
         rows.append([s.stage, f"{t.parameters / 1e6:.1f} M", *memory, f"{t.memory / GIGA:.1f}{mark}"])
-        rows[-1] += [f"{s.batch}", f"{t.flops / TERA:.3g}", f"{s.steps:,}", f"{s.samples:,}"]
-        rows[-1] += ["-" if s.reason else f"{s.gpu_hours:,.1f}"]
+        rows[-1] += [f"{s.batch}", f"{(t.flops + t.optimiser_flops) / TERA:.3g}", f"{s.steps:,}", f"{s.samples:,}"]
+        rows[-1] += ["-" if s.reason else hours(s.gpu_hours)]
     too_large = [s.stage for s in stages if s.traced and s.traced.memory / GIGA > card.memory_gb]
     if too_large:
         notes.append(f"! more than the {card.memory_gb:g} GB of {card.label}: give it a smaller batch on each card")
@@ -85,11 +86,16 @@ def as_text(
         made.append([g.setting, *(f"{g.flops.get(k, 0) / TERA:.3g}" for k in ("sample", "decode")), f"{g.seconds:.3g}"])
     total = sum(s.gpu_hours for s in stages)
     share = f"{utilisation:.0%} of {card.tflops:g} TFLOP/s ({card.label}, dense bf16)"
-    lines = [*aligned(rows), "", f"training: {total:,.1f} GPU-hours at {share}"]
+    lines = [*aligned(rows), "", f"training: {hours(total)} GPU-hours at {share}"]
     lines[-1] += f"; {total / gpus:,.1f} hours on {gpus} cards that lose nothing" if gpus > 1 else ""
     if len(made) > 1:
         lines += ["", *aligned(made)]
     return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def hours(value: float) -> str:
+    """Hours with one decimal, and a small number with three digits."""
+    return f"{value:,.1f}" if value >= 10 else f"{value:.3g}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

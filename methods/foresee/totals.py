@@ -13,7 +13,7 @@ from core.errors import UserError
 from methods.contract import Sizes, Step
 from methods.foresee.cards import Card
 from methods.foresee.trace import Traced, trace
-from methods.registry import Plan, StageSpec, fitting_variant, resolve
+from methods.registry import HARDWARE, Plan, StageSpec, fitting_variant, resolve
 from methods.run import make_method, readable_params
 
 HOUR = 3600.0
@@ -44,7 +44,7 @@ class ForeseenStage:
     @property
     def flops(self) -> float:
         """Of the whole training."""
-        return self.traced.flops * self.steps if self.traced else 0.0
+        return (self.traced.flops + self.traced.optimiser_flops) * self.steps if self.traced else 0.0
 
     @property
     def gpu_hours(self) -> float:
@@ -120,6 +120,23 @@ def made_up_step(stage: StageSpec, scale: str, sizes: Sizes, *, batch: int | Non
         return None
     upstream = {need: plan.stage(need).params for need in stage.needs}
     return step_of(stage.name, sizes, upstream=upstream, batch=batch, device=device)
+
+
+def foresee_kept(settings: Iterable[tuple[str, str]], scale: str, views: int) -> tuple[dict[str, float], float | None]:
+    """Bytes kept of so many training views, by name (what several settings keep is shared), and `hardware.memory_gb`.
+
+    The latter is the least of the settings', None where none says one.
+    """
+    kept: dict[str, float] = {}
+    rooms: list[float] = []
+    for method, variant in settings:
+        plan = resolve(method, variant, scale)
+        kept_bytes = getattr(make_method(plan.method, plan.params), "kept_bytes", None)
+        for name, size in (kept_bytes(views) if kept_bytes else {}).items():
+            kept[name] = max(kept.get(name, 0.0), size)
+        if "memory_gb" in plan.params.get(HARDWARE, {}):
+            rooms.append(plan.params[HARDWARE]["memory_gb"])
+    return kept, min(rooms, default=None)
 
 
 def _generation(plan: Plan, sizes: Sizes, reached: float) -> ForeseenGeneration:

@@ -76,6 +76,7 @@ def _raised(value: Any) -> Any:
 class Traced:
     """What one step takes. parameters: trained, frozen: not. FLOPs of a step, mean over its draws. Memory in bytes.
 
+    optimiser_flops: of an update; Muon's are matrix products too, AdamW's are none.
     weights, gradients, moments, average: float32, of the trained parameters (average: the exponential moving one).
     frozen_bytes: parameters that only run. activations: the largest of the draws.
     """
@@ -89,6 +90,7 @@ class Traced:
     average: int
     frozen_bytes: int
     activations: int
+    optimiser_flops: float = 0.0
 
     @property
     def memory(self) -> int:
@@ -122,26 +124,28 @@ def trace(step: Step) -> Traced:
 
         flops += share * counted(forward_backward)[1]
         activations = max(activations, sum(storage.nbytes() for storage in kept.values()))
+    moments, updating = _update(step)
     return Traced(
         parameters=sum(p.numel() for p in trained),
         frozen=sum(p.numel() for p in still),
         flops=flops,
         weights=_bytes(trained),
         gradients=_bytes([p.grad for p in trained if p.grad is not None]),
-        moments=_moments(step),
+        moments=moments,
         average=_bytes(trained),
         frozen_bytes=_bytes(still),
         activations=activations,
+        optimiser_flops=updating,
     )
 
 
-def _moments(step: Step) -> int:
-    """Bytes that the optimisers keep after a first step, taken on the meta device."""
-    total = 0
+def _update(step: Step) -> tuple[int, int]:
+    """Bytes that the optimisers keep after a first step, taken on the meta device, and its FLOPs."""
+    total = flops = 0
     for optimiser in build_optimisers(step.module, step.optimiser, step.training["lr"], step.edges):
-        optimiser.step()
+        flops += counted(optimiser.step)[1]
         total += _bytes([v for state in optimiser.state.values() for v in state.values() if isinstance(v, Tensor)])
-    return total
+    return total, flops
 
 
 def _bytes(tensors: list[Tensor] | list[nn.Parameter]) -> int:

@@ -58,6 +58,8 @@ class ClipDinov2(nn.Module):
             raise UserError(f"image_encoder.clip_dinov2.size is {size}; it must be a multiple of its patch, {patch}.")
         named = {"clip": clip} if fusion == "clip_only" else {"clip": clip, "dino": dino}
         self.fusion, self.precision, self.cache_gb = fusion, precision, cache_gb
+        self.made_up = False
+        """Whether the frozen models are random ones of these sizes, which take what the true ones take."""
         self.sources = {kind: Pretrained(own["model"], own["revision"]) for kind, own in named.items()}
         self.shapes = {
             kind: Shape(kind, own["width"], own["depth"], own["heads"], patch, size) for kind, own in named.items()
@@ -84,9 +86,9 @@ class ClipDinov2(nn.Module):
     def frozen(self, kind: str, device: torch.device) -> FrozenViT:
         """The frozen model `clip` or `dino` on a device."""
         shape = self.shapes[kind]
-        return (
-            frozen_vit.outline(shape) if device.type == "meta" else frozen_vit.load(self.folders[kind], shape, device)
-        )
+        if self.made_up or device.type == "meta":
+            return frozen_vit.outline(shape, device)
+        return frozen_vit.load(self.folders[kind], shape, device)
 
     def features(self, images: Tensor) -> Tensor:
         """What the frozen models say of images (b, h, w, 4) uint8: (b, tokens of one, all widths) float16."""

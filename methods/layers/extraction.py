@@ -28,8 +28,10 @@ def evaluate(field: Field, cells: int, *, coarsest: int = 32, band: float = 3.0)
     """Logits (cells + 1,)^3 of the field, evaluated only near its surface.
 
     Starts dense on the coarsest grid, halving `cells` while the result is at least `coarsest`. On each finer
-    grid, nodes around coarse nodes whose sign differs from a neighbour's or whose |logit| < band are
-    evaluated; the others keep the coarse value (only its sign matters there).
+    grid, nodes around coarse nodes whose sign differs from a neighbour's or whose |logit| is within the band are
+    evaluated; the others keep the coarse value (only its sign matters there). `band` is that of a grid with `coarsest`
+    cells and shrinks with the spacing, as does what a logit changes between two nodes: so the band stays as many nodes
+    wide, and queries grow with the surface, as cells^2.
     """
     levels = [cells]
     while levels[-1] % 2 == 0 and levels[-1] // 2 >= coarsest:
@@ -38,7 +40,7 @@ def evaluate(field: Field, cells: int, *, coarsest: int = 32, band: float = 3.0)
     index = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij"), -1).reshape(-1, 3)
     values = field(nodes(index, size - 1)).reshape(size, size, size)
     for level in reversed(levels):
-        active = np.abs(values) < band
+        active = np.abs(values) < band * coarsest / (len(values) - 1)
         inside = values > 0
         for axis in range(3):
             changes = np.diff(inside, axis=axis)

@@ -94,8 +94,8 @@ def load(folder: Path, shape: Shape, device: torch.device) -> FrozenViT:
 
 
 @functools.cache
-def outline(shape: Shape) -> FrozenViT:
-    """The model on the meta device, from its sizes alone: operations are counted, nothing is computed."""
+def outline(shape: Shape, device: torch.device) -> FrozenViT:
+    """The model from its sizes alone, with random weights, or none on the meta device: for what it costs."""
     from transformers import CLIPVisionConfig, Dinov2Config
 
     config = {"clip": CLIPVisionConfig, "dino": Dinov2Config}[shape.kind](
@@ -106,8 +106,8 @@ def outline(shape: Shape) -> FrozenViT:
         image_size=shape.size,
         **({"intermediate_size": 4 * shape.width} if shape.kind == "clip" else {"mlp_ratio": 4}),
     )
-    with torch.device("meta"):
-        return FrozenViT(shape, _transformers_model(shape.kind)(config), torch.device("meta"))
+    with torch.device(device):
+        return FrozenViT(shape, _transformers_model(shape.kind)(config), device)
 
 
 def identity(folder: Path, name: str) -> dict[str, str]:

@@ -67,10 +67,14 @@ class ScratchEncoder(nn.Module):
 ENCODERS: dict[str, type[nn.Module]] = {"scratch": ScratchEncoder, "clip_dinov2": ClipDinov2}
 
 
-def frozen_networks(encoder: nn.Module, device: torch.device) -> tuple[nn.Module, ...]:
-    """The networks on a device that run before an encoder and are not part of it, since they are never trained."""
+def made_up_networks(encoder: nn.Module, device: torch.device) -> tuple[nn.Module, ...]:
+    """The networks on a device that run before an encoder and are not part of it, since they are never trained.
+
+    From now on of random weights: what a step takes does not depend on them, so that none need be there.
+    """
     if not isinstance(encoder, ClipDinov2):
         return ()
+    encoder.made_up = True
     return tuple(encoder.frozen(kind, device).model for kind in encoder.shapes)
 
 

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from methods.contract import Sizes, Step
 from methods.layers.diffusion import Diffusion
 from methods.layers.extraction import evaluate
-from methods.layers.image_encoder import frozen_networks
+from methods.layers.image_encoder import build_image_encoder, made_up_networks
 from methods.mar3d.examples import Batch, augment
 from methods.mar3d.mar import MaskedAutoregressive, build_mar, mask_ratio
 from methods.mar3d.pyramid_vae import PyramidVAE, build_vae
 from methods.mar3d.sampling import masked_after
+from methods.training.draws import WHOLE
+from methods.training.features import feature_bytes
 from methods.training.flops import counted
 
 Params = Mapping[str, Any]
@@ -78,7 +80,7 @@ def mar_step(params: Params, name: str, sizes: Sizes, *, batch: int | None, devi
 
     draws = {f"mask_{r:.2f}": (1 / MASKS, functools.partial(loss, r)) for r in mask_means(mar["mask"], MASKS)}
     training = {**stage["training"], "batch": batch}
-    frozen += frozen_networks(model.image_encoder, torch.device(device))
+    frozen += made_up_networks(model.image_encoder, torch.device(device))
     return Step(model, draws, training, params["optimiser"], MaskedAutoregressive.EDGES, frozen)
 
 
@@ -123,6 +125,15 @@ def made_up(
     return draw, () if vae is None else (vae,)
 
 
+def kept_features(image_encoder: Params, views: int) -> dict[str, float]:
+    """Bytes of the cached features of so many training views; nothing where they are computed as drawn."""
+    if image_encoder["name"] != "clip_dinov2":
+        return {}
+    encoder = build_image_encoder(image_encoder, image_encoder["clip_dinov2"]["size"])
+    size = float(sum(feature_bytes(encoder, views).values()))
+    return {"image features": size} if size <= encoder.cache_gb * 1e9 else {}
+
+
 def surface(batch: int, points: int, generator: torch.Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Points and normals, each (batch, points, 3), of a ball."""
     normals = torch.nn.functional.normalize(normal((batch, points, 3), generator, device), dim=-1)
@@ -130,10 +141,10 @@ def surface(batch: int, points: int, generator: torch.Generator, device: torch.d
 
 
 def normal(shape: Sequence[int], generator: torch.Generator, device: torch.device | str) -> Tensor:
-    """Standard normal draws; on the meta device there is nothing to draw."""
+    """Standard normal draws, made on the device (`draws.Share`); on the meta device there is nothing to draw."""
     if torch.device(device).type == "meta":
         return torch.empty(tuple(shape), device=device)
-    return torch.randn(tuple(shape), generator=generator).to(device)
+    return WHOLE.normal(tuple(shape), generator, torch.device(device))
 
 
 def object_flops(params: Params, stages: Collection[str], sizes: Sizes) -> dict[str, float]:

@@ -28,7 +28,8 @@ def encode_views(
 ) -> dict[str, Tensor]:
     """Posteriors of views (n,) of objects (n,) by bank: (n, tokens, 2 * channels) float16, on the CPU.
 
-    The last axis holds the mean, then the log variance.
+    The last axis holds the mean, then the log variance. Of an object's stored points those are read that a validation
+    reads, the first ones, so that what is kept is a function of the object and the view.
     """
     found: dict[str, Tensor] = {}
     progress = Progress("encode", len(objects))
@@ -93,7 +94,8 @@ class LatentPool:
             mean, log_variance = self.cache.rows(bank, objects, views).float().chunk(2, -1)
             posterior = Posterior(mean, log_variance)
         else:
-            points, normals = self.pool.surface(objects, views)  # in full precision: rotations would displace points
+            # In full precision: rotations would displace points.
+            points, normals = self.pool.surface(objects, views, generator, share)
             # One at a time: batches are drawn by several threads, and an encoding takes gigabytes at the paper's size.
             with self.encoding, autocast(self.device, self.precision):
                 posterior = self.vae.encode(points, normals, bank)

@@ -76,6 +76,12 @@ class Mar3D:
         """See `methods.contract.Method`."""
         return foresee.object_flops(self.params, stages, sizes)
 
+    def kept_bytes(self, views: int) -> dict[str, float]:
+        """See `methods.contract.Method`."""
+        latents = cache_bytes(self.params["latent"], views)
+        kept = {"latents": float(latents)} if self.params["latent"]["cache"] and latents <= CACHE_BYTES else {}
+        return kept | foresee.kept_features(self.params["image_encoder"], views)
+
 
 # ---------------------------------------------------------------- training
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(hours=2)
 """How long processes wait for each other: at the start one may read a large dataset alone."""
+STEADY = timedelta(minutes=15)
+"""The same between steps: longer than compiling, or writing a resume state. A lost process costs the others no more."""
 
 
 def device_of(name: str = "auto") -> torch.device:
@@ -60,6 +62,12 @@ def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
         fabric = Fabric(strategy=strategy, devices=local, num_nodes=count // local, **settings)
     fabric.launch()
     return fabric
+
+
+def wait_at_most(patience: timedelta) -> None:
+    """From now on, processes give up waiting for each other after so long; over NCCL this ends them (SIGABRT)."""
+    if torch.distributed.is_initialized():
+        torch.distributed.distributed_c10d._set_pg_timeout(patience)
 
 
 def share_work(batch: int, device_batch: int | None) -> int:

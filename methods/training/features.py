@@ -112,12 +112,17 @@ class CachedFeatures:
         return torch.from_numpy(features).to(self.device)
 
 
+def feature_bytes(encoder: ClipDinov2, views: int) -> dict[str, int]:
+    """What the features of so many views take, of each frozen model."""
+    return {kind: views * shape.tokens * shape.width * 2 for kind, shape in encoder.shapes.items()}
+
+
 def cached_features(encoder: nn.Module, split: Split, device: torch.device) -> CachedFeatures | None:
     """The cache of an encoder's features for a split, filled; None where they are computed as images are drawn."""
     if not isinstance(encoder, ClipDinov2):
         return None
     rows = len(split) * split.n_views
-    sizes = {kind: rows * shape.tokens * shape.width * 2 for kind, shape in encoder.shapes.items()}
+    sizes = feature_bytes(encoder, rows)
     total, budget = sum(sizes.values()) / 1e9, encoder.cache_gb
     facts = f"{rows} views take {total:.3g} GB, image_encoder.clip_dinov2.cache_gb is {budget:g}"
     if total > budget:

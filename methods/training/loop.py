@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from core.errors import UserError
 from core.randomness import seed_of
-from methods.training import checkpoint, processes
+from methods.training import checkpoint, devices, processes
 from methods.training.devices import autocast, device_of, fabric_of, share_work
 from methods.training.draws import Share
 from methods.training.flops import COUNTED_STEPS, counted, counted_steps, training_record
@@ -123,8 +123,8 @@ def train(
     training: steps, batch (of all processes together), lr, precision. optimiser: see `build_optimisers`, plus warmup,
     floor, clip, ema. hardware, which changes no draw: device_batch (the most samples that a device takes at once),
     compile (the repeated blocks), workers (threads that draw ahead). save_every: seconds between two resume states;
-    more if saving takes longer than one. Raises DivergedError on a non-finite loss, LostProcessError where another
-    process died.
+    more if saving takes longer than one. Raises DivergedError on a non-finite loss or gradient, LostProcessError where
+    another process died.
     """
     hardware, stream = hardware or {}, stream or name
     steps, resume = training["steps"], out / "resume"
@@ -209,10 +209,11 @@ def train(
                 continue
             if due:
                 sums = {k: fabric.all_reduce(v, reduce_op="mean") for k, v in sums.items()}
-            if not math.isfinite(float(sums["loss"])):
-                raise DivergedError(
-                    f"the loss of {name} became {float(sums['loss'])} at step {step}; lower its learning rate."
-                )
+            for what, part in (("loss", "loss"), ("gradient", "grad_norm")):  # a finite loss may have one that is not
+                if not math.isfinite(float(sums[part])):
+                    raise DivergedError(
+                        f"the {what} of {name} became {float(sums[part])} at step {step}; lower its learning rate."
+                    )
             if due:
                 count = (step % log_every) + 1
                 log.line(
@@ -267,13 +268,18 @@ def compile_blocks(module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def _peers(name: str) -> Iterator[None]:
-    """Turn the loss of another process, and what its launcher then does to this one, into one sentence."""
+    """Turn the loss of another process, and what its launcher then does to this one, into one sentence.
+
+    A process that waits for the device runs no signal handler, and srun alone ends nobody: then it is the patience of
+    the steps that ends it.
+    """
 
     def stop(*_: object) -> None:
         raise LostProcessError(name)
 
     if processes.count() > 1:
         signal.signal(signal.SIGTERM, stop)
+        devices.wait_at_most(devices.STEADY)
     try:
         yield
     except RuntimeError as error:
@@ -284,3 +290,4 @@ def _peers(name: str) -> Iterator[None]:
     finally:
         if processes.count() > 1:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            devices.wait_at_most(devices.PATIENCE)

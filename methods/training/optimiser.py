@@ -42,7 +42,8 @@ def build_optimisers(
 ) -> list[torch.optim.Optimizer]:
     """Optimisers for `module`; `lr` is the peak learning rate of Muon's or AdamW's main group.
 
-    params: name, betas, eps, weight_decay, and for muon `adamw_lr` (peak rate of the rest).
+    params: name, betas, eps, weight_decay, and for muon `momentum`, `ns_steps` (of the Newton-Schulz iteration) and
+    `adamw_lr` (peak rate of the rest).
     """
     hidden, rest = split_parameters(module, edges)
     fused = True if all(p.is_cuda for p in hidden + rest) else None  # None: as PyTorch chooses
@@ -53,8 +54,12 @@ def build_optimisers(
     if params["name"] == "muon":
         optimisers: list[torch.optim.Optimizer] = []
         if hidden:
-            decay = {"weight_decay": params["weight_decay"], "adjust_lr_fn": "match_rms_adamw"}
-            optimisers.append(torch.optim.Muon(hidden, lr=lr, **decay))
+            muon = {
+                "momentum": params["momentum"],
+                "ns_steps": params["ns_steps"],
+                "weight_decay": params["weight_decay"],
+            }
+            optimisers.append(torch.optim.Muon(hidden, lr=lr, nesterov=True, adjust_lr_fn="match_rms_adamw", **muon))
         if rest:
             optimisers.append(torch.optim.AdamW(rest, lr=params["adamw_lr"], weight_decay=0.0, **adamw))
         return optimisers

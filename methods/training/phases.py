@@ -7,6 +7,7 @@ training in phases draws what one without them draws.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from core.errors import UserError
 from data.store import Split
+from methods.training import processes
 
 
 class Phases:
@@ -50,12 +52,27 @@ class Phases:
 
 
 def phases_of(split: Split, training: Mapping[str, Any]) -> Phases:
-    """The phases of a stage's `training` section: its `phases`, if it has some. Raises UserError."""
+    """The phases of a stage's `training` section: its `phases`, if it has some, and says their epochs. UserError."""
     phases, steps = training.get("phases") or {}, training["steps"]
     total = sum(phases.values())
     if phases and total != steps:
         raise UserError(f"training.phases are {total} steps in all and training.steps is {steps}: make them equal")
-    return Phases(split, phases)
+    found = Phases(split, phases)
+    if phases and processes.first():
+        print(f"phases: {epochs(found, phases, training['batch'])}", file=sys.stderr, flush=True)
+    return found
+
+
+def epochs(phases: Phases, steps: Mapping[str, int], batch: int) -> str:
+    """How often each phase sees its objects, in words.
+
+    Steps stay as configured, and how many objects there are depends on licences, quarantine and what is held out.
+    """
+    parts = zip(steps.items(), phases.members, strict=True)
+    return ", then ".join(
+        f"{name} {count * batch / len(members):,.1f} epochs of {len(members):,} objects"
+        for (name, count), members in parts
+    )
 
 
 def stretched(phases: Mapping[str, int], steps: int) -> dict[str, int]:

@@ -56,14 +56,15 @@ class Surfaced(ABC):
     def __init__(self, split: Split, device: torch.device) -> None:
         self.split, self.device = split, device
         self.n_volume, self.n_queries = split.params["volume"], split.params["volume"] + split.params["near"]
+        self.stored, self.drawn = split.params["points"], split.drawn
         self.rotation, self.scale, self.offset = (torch.from_numpy(table).to(device) for table in split.view_tables())
 
     def __len__(self) -> int:
         return len(self.split)
 
     @abstractmethod
-    def canonical(self, objects: Tensor) -> tuple[Tensor, Tensor]:
-        """Points and normals (b, n, 3) float16 in the canonical frame."""
+    def canonical(self, objects: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Points and normals (b, n, 3) float16 in the canonical frame: all, or those at rows (b, n)."""
 
     @abstractmethod
     def occupancy(self, objects: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,9 +74,24 @@ class Surfaced(ABC):
         rotated = x.float() @ self.rotation[objects, views].transpose(1, 2)
         return rotated * self.scale[objects, views, None, None] - self.offset[objects, views, None]
 
-    def surface(self, objects: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Points and normals, each (b, n, 3) float32, in the frame of the views."""
-        points, normals = self.canonical(objects)
+    def _drawn_rows(self, n: int, generator: torch.Generator | None, share: Share) -> Tensor | None:
+        """Places (n, drawn) of a window of each object's points, which lie in random order; None for all of them."""
+        if self.drawn == self.stored:
+            return None
+        first = torch.zeros(n, dtype=torch.int64)
+        if generator is not None:
+            first = share.integers(0, self.stored, (n,), generator)
+        return (first[:, None] + torch.arange(self.drawn)) % self.stored
+
+    def surface(
+        self, objects: Tensor, views: Tensor, generator: torch.Generator | None = None, share: Share = WHOLE
+    ) -> tuple[Tensor, Tensor]:
+        """Points and normals, each (b, drawn, 3) float32, in the frame of the views.
+
+        Of an object of which more are stored, a random window of them, so that its cloud and the prefixes that are its
+        coarser levels differ from draw to draw; without a generator the first ones, as in `data.store.Sample`.
+        """
+        points, normals = self.canonical(objects, self._drawn_rows(len(objects), generator, share))
         objects, views = objects.to(self.device), views.to(self.device)
         return self._to_view(points, objects, views), normals.float() @ self.rotation[objects, views].transpose(1, 2)
 
@@ -94,7 +110,7 @@ class Surfaced(ABC):
         objects, views: the share's.
         """
         b = len(objects)
-        points, normals = self.surface(objects, views)
+        points, normals = self.surface(objects, views, generator, share)
         pick = torch.cat(
             [
                 share.integers(0, self.n_volume, (b, volume), generator),
@@ -145,10 +161,13 @@ class SurfacePool(Surfaced):
         queries = 7 * (split.params["volume"] + split.params["near"]) if occupancy else 0
         return len(split) * (12 * split.params["points"] + queries)
 
-    def canonical(self, objects: Tensor) -> tuple[Tensor, Tensor]:
+    def canonical(self, objects: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Surfaced.canonical`."""
         objects = objects.to(self.device)
-        return self.points[objects], self.normals[objects]
+        if rows is None:
+            return self.points[objects], self.normals[objects]
+        objects, rows = objects[:, None], rows.to(self.device)
+        return self.points[objects, rows], self.normals[objects, rows]
 
     def occupancy(self, objects: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
         """See `Surfaced.occupancy`."""

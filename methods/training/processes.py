@@ -11,7 +11,7 @@ from core.errors import UserError
 
 
 class DivergedError(RuntimeError):
-    """The loss became NaN or infinite; every process of a training sees it at the same step."""
+    """The loss or its gradient became NaN or infinite; every process of a training sees it at the same step."""
 
 
 class LostProcessError(UserError):

@@ -28,10 +28,12 @@ def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
 class SurfaceStream(Surfaced):
     """Surfaces and occupancy read from the shards; see `Surfaced`."""
 
-    def canonical(self, objects: Tensor) -> tuple[Tensor, Tensor]:
+    def canonical(self, objects: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Surfaced.canonical`."""
-        rows = [self.split.surface(i) for i in objects.tolist()]
-        points, normals = (np.stack(part).astype(np.float16) for part in zip(*rows, strict=True))
+        read = [self.split.surface(i) for i in objects.tolist()]
+        if rows is not None:
+            read = [(points[r], normals[r]) for (points, normals), r in zip(read, rows.numpy(), strict=True)]
+        points, normals = (np.stack(part).astype(np.float16) for part in zip(*read, strict=True))
         return to_device(points, self.device), to_device(normals, self.device)
 
     def occupancy(self, objects: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:

@@ -119,9 +119,20 @@ def caption(table: pd.DataFrame, protocol: Protocol, dataset: str, scale: str) -
     lost = f" {failed} failed reconstructions count with the worst values." if failed else ""
     return (
         f"Bars: 95 % bootstrap intervals over objects{' and seeds' if seeds != '1' else ''}; seeds: {seeds}.{lost}"
-        " Points of one count stand side by side."
+        f" Points of one count stand side by side.{_coinciding(table)}"
         " Each kind is one VAE with a bank of queries for each count, all else shared; the posterior mean is decoded."
         f" Dataset {dataset}, scale {scale}, protocol {protocol.name} ({placing(protocol)})."
+    )
+
+
+def _coinciding(table: pd.DataFrame) -> str:
+    """A sentence for each number of tokens at which one kind has several banks, since counts come to it; or nothing."""
+    banks = table.drop_duplicates(["kind", "count"]).groupby(["tokens", "kind"]).size().groupby("tokens").max()
+    words = {2: "two", 3: "three"}
+    return "".join(
+        f" At {tokens} tokens {words.get(number, number)} banks of the same size are drawn, joined by a vertical line."
+        for tokens, number in banks.items()
+        if number > 1
     )
 
 

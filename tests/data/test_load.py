@@ -126,3 +126,8 @@ def test_normalise_centres_and_can_be_undone():
     low, high = normalised.min(axis=0), normalised.max(axis=0)
     assert (low + high) == pytest.approx(np.zeros(3), abs=1e-12) and (high - low).max() == pytest.approx(1.9)
     assert normalised / scale + centre == pytest.approx(vertices)
+
+
+def test_a_name_that_no_file_can_have_is_a_bad_mesh(tmp_path):
+    with pytest.raises(BadMesh, match=r"File name too long|missing"):
+        read_mesh(tmp_path / ("x" * 300 + ".obj"))

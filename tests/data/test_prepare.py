@@ -161,6 +161,7 @@ def test_shards_divide_a_split(meshes):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"points": 64, "drawn": 24}, "drawn is 24: it must be at least 16, and divide the 64 points"),
         ({"point": 3}, "unknown prepare parameter 'point'"),
         ({"points": 3}, "at least 16"),
         ({"points": "many"}, "whole number"),
@@ -173,6 +174,7 @@ def test_wrong_parameters_are_one_clear_line(wrong, message):
     with pytest.raises(UserError, match=message):
         check_params(wrong)
     assert check_params({}) == DEFAULTS
+    assert check_params({"points": 64, "drawn": 16}) == DEFAULTS | {"points": 64, "drawn": 16}
 
 
 def test_planning_imports_nothing_heavy():

@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter
 
 from data.render import Scene, encode_depth, encode_image
+from data.sources.procedural import make
 from data.views import FIELD_OF_VIEW, FILL, LONGEST_SIDE, View, camera, fit_view, plan_views, random_rotation, yaw
 
 HALF = np.tan(np.radians(FIELD_OF_VIEW / 2))
@@ -181,3 +182,20 @@ def test_coloured_images_keep_alpha_exactly_and_colour_nearly():
     assert np.array_equal(read[..., 3], image[..., 3])
     solid = image[..., 3] == 255
     assert np.abs(read[..., :3].astype(int) - image[..., :3])[solid].mean() < 12
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+def test_views_of_128_pixels_take_3_kb_in_the_mean(coloured):
+    sizes = []
+    for family in ("chair", "mug", "table", "truck", "csg", "house"):
+        mesh = make(f"train-{family}-00003")
+        vertices = trimesh.remesh.subdivide_to_size(mesh.vertices, mesh.faces, 0.05) if coloured else None
+        points, faces = vertices or (mesh.vertices, mesh.faces)
+        stripes = np.where(
+            np.sin(25 * points[:, [1]]) > 0, [200, 40, 30], [240, 220, 180]
+        )  # edges are what costs bytes
+        scene = Scene(points, faces, stripes.astype(np.uint8) if coloured else None)
+        for pose in plan_views(4, 0, np.random.default_rng(0), 20.0):
+            picture = scene.render(fit_view(pose, points), 128)
+            sizes.append(len(encode_image(picture.image, "webp")))
+    assert len(sizes) == 24 and np.mean(sizes) <= 3000

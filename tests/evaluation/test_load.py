@@ -113,3 +113,18 @@ def test_what_only_a_dropped_face_had_does_not_stretch_the_box():
     assert np.abs(mesh.vertices).max() == 0.5 and len(mesh.vertices) == 8
     assert np.array_equal(mesh.vertices[mesh.faces], box.vertices[box.faces])
     assert mesh.watertight
+
+
+def test_a_face_on_a_line_does_not_stretch_the_box():
+    ball = trimesh.creation.icosphere(2)
+    spike = np.array([[0, 0, 1.5], [0, 0, 2.0], [0, 0, 3.0]])
+    faces = np.vstack([ball.faces, np.arange(3) + len(ball.vertices), [0, 0, 0]])
+    mesh = load.clean(np.vstack([ball.vertices, spike]), faces)
+    assert np.abs(mesh.vertices).max() <= 1 and len(mesh.faces) == len(ball.faces)
+    assert mesh.watertight
+
+
+def test_a_mesh_of_numbers_that_are_not_finite_says_so():
+    box = trimesh.creation.box()
+    with pytest.raises(load.MeshError, match="12 of 12 have corners that are not finite"):
+        load.clean(np.full_like(box.vertices, np.nan), box.faces)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from torch import nn
 from core.errors import UserError
 from core.identity import ROOT
 from methods.contract import Sizes, Step
-from methods.foresee.cards import get_card, load_cards
-from methods.foresee.measure import run_steps
+from methods.foresee.cards import card_of, get_card, load_cards, utilisation
+from methods.foresee.measure import matrix_rate, run_steps
 from methods.foresee.sizes import configuration, settings_of, sizes_of
 from methods.foresee.table import as_csv, as_text
 from methods.foresee.totals import ForeseenStage, foresee, made_up_step
@@ -74,8 +75,17 @@ def test_weights_gradients_moments_and_average():
     assert traced.parameters == PARAMETERS
     assert traced.weights == traced.gradients == traced.average == 4 * PARAMETERS
     assert traced.moments == pytest.approx(8 * PARAMETERS, abs=100)  # two moments, and a step count for each tensor
-    muon = trace(mlp_step(optimiser={**ADAMW, "name": "muon", "adamw_lr": 1e-3}))
+    muon = trace(mlp_step(optimiser={**ADAMW, "name": "muon", "adamw_lr": 1e-3, "momentum": 0.95, "ns_steps": 5}))
     assert muon.moments == pytest.approx(4 * WEIGHTS + 8 * (PARAMETERS - WEIGHTS), abs=100)
+
+
+def test_muons_products_count_and_adamw_has_none():
+    """Five Newton-Schulz iterations on each matrix, as (short, long): x x^T, its square, and their product with x."""
+    short, long = sorted((WIDTH, HIDDEN))
+    iteration = 2 * short**2 * long + 2 * short**3 + 2 * short**2 * long
+    muon = trace(mlp_step(optimiser={**ADAMW, "name": "muon", "adamw_lr": 1e-3, "momentum": 0.95, "ns_steps": 5}))
+    assert muon.optimiser_flops == 2 * 5 * iteration
+    assert trace(mlp_step()).optimiser_flops == 0
 
 
 def test_activations_are_what_the_backward_pass_needs():
@@ -134,6 +144,21 @@ def test_a_real_step_takes_the_flops_that_are_foreseen(setting, stage):
     assert taken.flops == pytest.approx(foreseen, rel=0.15)  # a CPU's attention keeps its scores
 
 
+def test_the_rate_of_matrix_products_is_their_flops_over_their_time():
+    cpu = torch.device("cpu")
+    small, large = (matrix_rate(cpu, "fp32", side=side, repeats=3) for side in (2, 256))
+    assert 1e4 < small < large < 1e14  # small products wait for their call
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_inputs_are_made_up_on_the_gpu():
+    device = torch.device("cuda")
+    assert mar3d.normal((2, 3), torch.Generator().manual_seed(0), device).device.type == "cuda"
+    name = torch.cuda.get_device_name().lower()
+    published = next((card.tflops for key, card in load_cards().items() if key in name), float("inf"))
+    assert 1 < matrix_rate(device, "bf16") / 1e12 < 1.05 * published
+
+
 def test_the_configured_batch_and_steps_stand_in_a_step():
     plan = resolve("mar3d", "full", "paper")
     for stage, batch in (("vae", 32), ("mar_lr", 32), ("mar_hr", 8)):
@@ -168,6 +193,24 @@ def test_the_frozen_encoders_of_the_paper_are_in_the_step(setting, stage):
     assert sum(p.numel() for p in frozen["clip_vision_model"].parameters()) == outside + blocks
 
 
+@pytest.mark.parametrize("setting, stage", [("mar3d/full", "mar_lr"), ("dit/cascade", "dit_lr")])
+def test_a_step_behind_frozen_encoders_runs_without_their_weights(setting, stage, monkeypatch):
+    monkeypatch.setattr("methods.layers.clip_dinov2.require", lambda sources: pytest.fail("asked for weights"))
+    plan = resolve(*setting.split("/"), "smoke")
+    encoder = resolve("mar3d", "full", "paper").params["image_encoder"]
+    small = {"width": 16, "depth": 1, "heads": 2}
+    behind = {**encoder["clip_dinov2"], "clip": encoder["clip_dinov2"]["clip"] | small, "size": 28}
+    behind["dino"] = encoder["clip_dinov2"]["dino"] | small
+    method = make_method(plan.method, {**plan.params, "image_encoder": {**encoder, "clip_dinov2": behind}})
+
+    def step(device: str) -> Step:
+        return method.step_of(stage, TINY, upstream={"vae": plan.stage("vae").params}, batch=2, device=device)
+
+    taken = run_steps(step("cpu"), torch.device("cpu"), repeats=1)
+    assert 0 < taken.loss < 100
+    assert taken.flops == pytest.approx(trace(step("meta")).flops, rel=0.15)  # a CPU's attention keeps its scores
+
+
 @pytest.mark.parametrize("name, guidance", [("lr", 3.0), ("hr", 1.0), ("hr", 3.0)])
 def test_sampling_is_counted_as_it_is_done(name, guidance):
     params = resolve("mar3d", "full", "smoke").params
@@ -191,12 +234,30 @@ def test_hours_follow_from_flops_and_the_stated_share():
     card = get_card("h100")
     stages, generations = foresee([("mar3d", "no_mar_hr")], "smoke", TINY, card, 0.5)
     for stage in stages:
-        flops = stage.traced.flops * stage.steps
+        flops = (stage.traced.flops + stage.traced.optimiser_flops) * stage.steps
         assert stage.gpu_hours == pytest.approx(flops / (card.tflops * 1e12 * 0.5) / 3600)
         assert stage.samples == stage.steps * stage.batch
     (made,) = generations
     assert made.seconds == pytest.approx(sum(made.flops.values()) / (card.tflops * 1e12 * 0.5))
     assert "2 cards" in as_text(stages, generations, card, 2, 0.5)
+
+
+def test_table_2_and_the_dit_cascade_take_one_h100_45_minutes_at_gpu():
+    """Of a card that reaches a quarter of its peak, with a minute for each process to start, read and end."""
+    config = configuration("gpu")
+    settings = [tuple(name.split("/")) for name in [*config["table2"]["settings"], "dit/cascade"]]
+    trained = {stage.folder_name: stage.name for s in settings for stage in resolve(*s, "gpu").stages}
+    times = Counter(trained.values())
+    assert times == {"vae": 2, "mar_lr": 3, "mar_hr": 4, "dit_lr": 1, "dit_hr": 1}
+    # No ablation's stage takes more than that of the full model, so one of each is counted.
+    stages, generations = foresee(
+        [("mar3d", "full"), ("dit", "cascade")], "gpu", sizes_of(config), get_card("h100"), 0.25
+    )
+    training = sum(60 * stage.gpu_hours * times[stage.stage.split(".")[1].split("-")[0]] for stage in stages)
+    objects = config["datasets"]["procedural"]["counts"]["test"]
+    generation = max(made.seconds for made in generations) * objects * len(settings) / 60
+    assert 10 < training + generation + len(trained) + len(settings) < 45
+    assert max(stage.traced.memory for stage in stages) < 30e9  # of 80 GB, beside the data: test_foresee_data.py
 
 
 def test_a_shared_stage_stands_once_with_all_who_use_it():
@@ -281,6 +342,24 @@ def test_step_runs_and_says_what_it_took():
     ]
     done = subprocess.run([*command, "--repeats", "2", "--device", "cpu"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "s a step (median of 2)" in done.stdout and "TFLOP/s" in done.stdout
+    assert "s a step (median of 2)" in done.stdout and "TFLOP/s of a large matrix product here" in done.stdout
     done = subprocess.run([*command, "--draw", "lr"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "no kind of step of mar_lr 'lr'" in done.stderr
+
+
+def test_a_devices_name_says_its_card():
+    names = {"NVIDIA H100 80GB HBM3": "h100", "NVIDIA A100-SXM4-80GB": "a100", "NVIDIA GeForce RTX 4090": "rtx4090"}
+    names |= {"NVIDIA A100 80GB PCIe": "a100", "NVIDIA L40S": "l40s", "NVIDIA H200": "h200"}
+    assert {device: card_of(device).name for device in names} == names
+    for device in ("NVIDIA H100 PCIe", "NVIDIA H100 NVL", "Tesla T4", "AMD EPYC"):
+        assert card_of(device) is None
+
+
+def test_utilisation_is_flops_over_seconds_over_the_peak_of_all_processes():
+    device = {"kind": "cuda", "name": "NVIDIA H100 80GB HBM3"}
+    measured = {"step_flops": 989e12, "step_seconds": 2.0, "dtype": "bf16", "processes": 2}
+    assert utilisation(device, measured) == {"card": "h100", "share": 0.25}
+    for other in ({"dtype": "fp32"}, {"dtype": None}):
+        assert utilisation(device, measured | other) is None
+    assert utilisation({"kind": "cpu", "name": "AMD EPYC"}, measured) is None
+    assert utilisation(device, {"dtype": "bf16"}) is None

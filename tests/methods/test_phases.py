@@ -57,11 +57,20 @@ def test_a_phase_that_no_object_is_for_is_one_sentence():
 
 
 def test_phases_that_do_not_fill_the_training_are_one_sentence():
-    training = {"steps": 15, "phases": {"broad": 10, "fine": 5}}
+    training = {"steps": 15, "batch": 4, "phases": {"broad": 10, "fine": 5}}
     assert phases_of(a_split(), training).ends == [10, 15]
     assert phases_of(a_split(), {"steps": 15, "phases": None}).ends == phases_of(a_split(), {"steps": 15}).ends == []
     with pytest.raises(UserError, match=r"training.phases are 15 steps in all and training.steps is 16"):
         phases_of(a_split(), training | {"steps": 16})
+
+
+def test_the_epochs_that_result_are_told(capsys):
+    split = a_split(["broad", "broad fine", "broad", ""])
+    phases_of(split, {"steps": 15, "batch": 4, "phases": {"broad": 10, "fine": 5}})
+    told = "phases: broad 10.0 epochs of 4 objects, then fine 10.0 epochs of 2 objects"
+    assert capsys.readouterr().err.strip() == told
+    phases_of(split, {"steps": 15, "batch": 4, "phases": None})
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("times", [1.0, 0.1, 1.53, 2.3])

@@ -75,6 +75,54 @@ def test_streamed_batches_are_those_of_the_pool(split, pool):
     assert torch.equal(half.queries, batch(pool).queries[2:]) and torch.equal(half.labels, batch(pool).labels[2:])
 
 
+@pytest.fixture
+def thinned(prepared):
+    """A split of whose points a quarter is drawn."""
+    split = Split(prepared, "train")
+    split.drawn = split.params["points"] // 4
+    return split
+
+
+def sources(split):
+    return [surfaces_of(split, torch.device("cpu"), memory_gb=gb) for gb in (0, 1)]
+
+
+def test_without_a_generator_the_first_points_are_drawn(thinned):
+    for source in sources(thinned):
+        points, normals = source.surface(torch.tensor([1]), torch.tensor([2]))
+        expected = thinned.sample(1, 2).surface()
+        assert points.shape == (1, thinned.drawn, 3) == (1, *expected[0].shape)
+        np.testing.assert_allclose(points[0], expected[0], atol=2e-3)
+        np.testing.assert_allclose(normals[0], expected[1], atol=2e-3)
+
+
+def test_draws_take_other_points_of_the_object_each_as_often(thinned):
+    stored = thinned.params["points"]
+    objects, views = torch.tensor([2, 0, 1, 2]), torch.zeros(4, dtype=torch.int64)
+    taken = torch.zeros(stored)
+    all_points = Split(thinned.folder, "train").sample(2, 0).surface()[0]
+    stream, pool = sources(thinned)
+    generators = [torch.Generator().manual_seed(0) for _ in range(3)]
+    for _ in range(50):
+        points, normals = pool.surface(objects, views, generators[0])
+        assert all(map(torch.equal, (points, normals), stream.surface(objects, views, generators[1])))
+        half = pool.surface(objects[2:], views[2:], generators[2], Share(1, 2))
+        assert torch.equal(half[0], points[2:])
+        for cloud in (points[0], points[3]):
+            distances, rows = torch.cdist(cloud, torch.from_numpy(all_points)).min(1)
+            assert distances.max() < 4e-3  # float16
+            taken[rows] += 1
+    assert (taken > 0).float().mean() > 0.95 and taken.sum() == 100 * thinned.drawn
+    assert taken[: thinned.drawn].sum() < 0.5 * taken.sum()  # not always the first ones
+
+
+def test_where_all_points_are_read_nothing_is_drawn_for_them(split, pool):
+    generator = torch.Generator().manual_seed(0)
+    objects, views = torch.tensor([1]), torch.tensor([0])
+    assert torch.equal(pool.surface(objects, views, generator)[0], pool.surface(objects, views)[0])
+    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())
+
+
 def test_occupancy_at_rows_is_that_of_all_rows(split):
     positions, labels, _ = split.occupancy(1)
     rows = np.random.default_rng(0).permutation(len(labels))

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from core.errors import UserError
 from core.files import read_json
 from core.identity import ROOT
+from methods import idle
 from methods.__main__ import start_processes
 from methods.manifest import read_stage
 from methods.training import processes
@@ -64,8 +65,8 @@ def out(prepared, tmp_path_factory):
     return out
 
 
-def torchrun(*command):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def torchrun(*command, count=2):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     return subprocess.run(
         [*launcher, "--monitor-interval=0.1", *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=100
     )
@@ -150,9 +151,41 @@ def test_a_batch_falls_into_equal_pieces(monkeypatch):
         share_work(32, None)
 
 
-def test_the_command_line_fits_a_stage_with_two_processes(prepared, tmp_path):
+def test_the_most_processes_that_divide_the_batch_take_part():
+    assert [idle.working(n, [32]) for n in (1, 3, 6, 7, 8, 33)] == [1, 2, 4, 4, 8, 32]
+    assert [idle.working(n, [32], nodes=2) for n in (3, 8, 12)] == [2, 8, 8]
+    assert idle.working(6, [32, 24]) == 4 and idle.working(6, []) == 6
+    assert idle.working(4, [32], nodes=3) == 0
+
+
+def test_the_others_stay_idle_and_the_rest_count_themselves_anew(monkeypatch, capsys):
+    takes = []
+    for rank in range(6):  # two nodes of three
+        environment(monkeypatch, WORLD_SIZE="6", RANK=str(rank), LOCAL_WORLD_SIZE="3", TORCHELASTIC_RUN_ID="x")
+        if idle.take_part([32]):
+            takes.append((rank, processes.rank(), processes.count(), processes.per_node()))
+    assert takes == [(0, 0, 4, 2), (1, 1, 4, 2), (3, 2, 4, 2), (4, 3, 4, 2)]
+    sentence = "a batch of 32 does not fall into equal parts for 6 processes: 4 train and 2 stay idle\n"
+    assert capsys.readouterr().err == sentence
+    slurm = {"SLURM_STEP_NUM_TASKS": "3", "SLURM_NTASKS": "3", "SLURM_NTASKS_PER_NODE": "3", "SLURM_PROCID": "1"}
+    environment(monkeypatch, **slurm)
+    assert idle.take_part([32]) and os.environ["SLURM_NTASKS"] == os.environ["SLURM_NTASKS_PER_NODE"] == "2"
+    assert (processes.count(), processes.rank(), processes.per_node()) == (2, 1, 2)
+
+
+def test_a_stage_is_fitted_by_two_of_three_processes(prepared, tmp_path):
+    command = ["-m", "methods", "fit", "--method", "mar3d", "--variant", "full", "--stage", "vae", "--scale", "smoke"]
+    command += ["--dataset", "procedural", "--seed", "0", "--prepared", str(prepared), "--runs", str(tmp_path)]
+    done = torchrun(*command, count=3)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "for 3 processes: 2 train and 1 stay idle" in done.stderr
+    (folder,) = (path.parent for path in tmp_path.rglob("manifest.json"))
+    assert (read_stage(folder)["status"], read_stage(folder)["processes"]) == ("ok", 2)
+
+
+def test_the_command_line_starts_as_many_processes_as_divide_the_batch(prepared, tmp_path):
     command = [sys.executable, "-m", "methods", "fit", "--method", "mar3d", "--variant", "full", "--stage", "vae"]
-    command += ["--scale", "smoke", "--dataset", "procedural", "--seed", "0", "--processes", "2"]
+    command += ["--scale", "smoke", "--dataset", "procedural", "--seed", "0", "--processes", "3"]
     command += ["--prepared", str(prepared), "--runs", str(tmp_path)]
     done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -161,6 +194,14 @@ def test_the_command_line_fits_a_stage_with_two_processes(prepared, tmp_path):
     assert (manifest["status"], manifest["processes"], manifest["resumes"]) == ("ok", 2, 0)
     assert sorted(manifest["files"]) == ["latents.safetensors", "weights.safetensors"]
     assert len(list((folder / "tensorboard").iterdir())) == 1  # one process writes
+
+
+def test_a_process_that_hangs_between_steps_is_not_waited_for_as_long_as_at_the_start(tmp_path):
+    done = torchrun(SCRIPT.with_name("hung_process.py"))
+    assert done.returncode != 0
+    assert "process 1 of 2 was stopped, or lost another one, while fitting vae" in done.stderr
+    waited = float(done.stdout.split("gave up after ")[1].split()[0])
+    assert 1 < waited < 20
 
 
 def test_processes_that_end_early_are_one_sentence(monkeypatch):

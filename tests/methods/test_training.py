@@ -16,6 +16,7 @@ from methods.training.optimiser import build_optimisers, learning_rate_factor, s
 
 OPTIMISER = {
     "name": "muon", "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.01, "adamw_lr": 1e-2,
+    "momentum": 0.95, "ns_steps": 5,
     "warmup": 0.1, "floor": 0.01, "clip": 1.0, "ema": 0.9,
 }  # fmt: skip
 TRAINING = {"steps": 40, "batch": 16, "lr": 1e-2, "precision": "fp32"}
@@ -92,6 +93,24 @@ def test_nan_stops_with_a_remedy(tmp_path):
             model, lambda *_: None, lambda *_: (next(model.parameters()).sum() * math.nan, {}),
             name="test", seed=0, out=tmp_path, optimiser=OPTIMISER, training=TRAINING,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [10, TRAINING["steps"] - 1])
+def test_a_gradient_that_is_not_finite_reaches_no_saved_state(tmp_path, step):
+    """The loss of such a step is finite, and the weights of the next one are not."""
+    model = network()
+
+    def loss(_, generator, share):
+        still = sum(p.sum() for p in model.parameters())
+        still = still - still.detach()  # 0, with a gradient
+        return still.square() if share.step != step else still.square().sqrt(), {}  # whose gradient there is 0 / 0
+
+    with pytest.raises(DivergedError, match=f"the gradient of test became nan at step {step}"):
+        train(
+            model, lambda *_: None, loss,
+            name="test", seed=0, out=tmp_path, optimiser=OPTIMISER, training=TRAINING, save_every=0.0,
+        )  # fmt: skip
+    assert (read_header(tmp_path / "resume") or {"step": 0})["step"] <= step
 
 
 @pytest.mark.parametrize("hardware", [{"device_batch": 5}, {"workers": 3}, {"device_batch": 1, "workers": 2}])

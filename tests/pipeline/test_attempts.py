@@ -82,6 +82,25 @@ def test_an_end_of_its_own_is_no_death(tmp_path):
     assert job.returncode == 7
 
 
+def test_python_out_of_memory_is_a_death_too(tmp_path):
+    greedy = """
+import pathlib, sys
+from core.errors import run_cli
+def main():
+    if "--killed" not in sys.argv:
+        raise MemoryError("Unable to allocate 9 EiB")
+    pathlib.Path(sys.argv[1]).write_text(sys.argv[-1])
+run_cli(main)
+"""
+    first = start(tmp_path / "a.lock", 1, greedy, tmp_path / "record")
+    assert "not enough memory (Unable to allocate 9 EiB)" in first.communicate()[1]
+    assert first.returncode == 137 and not (tmp_path / "record").exists()
+    last = start(tmp_path / "a.lock", 2, greedy, tmp_path / "record")
+    last.communicate()
+    assert last.returncode == 0
+    assert "out of memory" in (tmp_path / "record").read_text()
+
+
 def test_the_lock_lives_with_the_command(tmp_path):
     job = start(tmp_path / "a.lock", 2, WAITS, tmp_path / "begun", tmp_path / "go")
     until(tmp_path / "begun")

@@ -1,5 +1,6 @@
 """There and back: what is packed here runs elsewhere, and what comes back counts as done."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -103,6 +104,45 @@ def test_what_comes_back_counts_as_done_and_only_once(home, away, tmp_path):
         assert "tracked files differ from HEAD" in said
     finally:
         source.write_text(text)
+
+
+BOX = "{}f 1 2 4 3\nf 5 7 8 6\nf 1 5 6 2\nf 3 4 8 7\nf 1 3 7 5\nf 2 6 8 4\n"
+
+
+def box(height):
+    corners = ((x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, height))
+    return BOX.format("".join("v {} {} {}\n".format(*corner) for corner in corners))
+
+
+def test_meshes_are_prepared_where_the_bundle_is_and_their_results_count_here(home, tmp_path):
+    (tmp_path / "boxes").mkdir()
+    for number, split in enumerate(("train", "val", "test"), start=1):
+        (tmp_path / "boxes" / f"{split}.obj").write_text(box(number))
+    lines = ["id,path,split,category", *(f"{split},{split}.obj,{split},box" for split in ("train", "val", "test"))]
+    (tmp_path / "boxes/index.csv").write_text("\n".join(lines) + "\n")
+    source = f"{{source: folder, root: {tmp_path}/boxes, index: index.csv}}"
+    given = tmp_path / "boxes.yaml"
+    given.write_text(f"scale: smoke\ndataset: boxes\ndatasets: {{boxes: {source}}}\n")
+    options = ["--configfile", given]
+
+    assert "meshes 0.0" in run(home, "pipeline", "pack", "--meshes", "--out", tmp_path / "b.tar.xz", *options)
+    said = run(home, "pipeline", "pack", "--meshes", "--stages", "--out", tmp_path / "c.tar", *options, fails=True)
+    assert "--stages are of the shards that are here" in said
+    run(home, "pipeline", "unpack", tmp_path / "b.tar.xz", "--into", tmp_path)
+    there = tmp_path / "benchmark"
+    target = "runs/boxes/smoke/generated/ground_truth/full/seed0/generate.jsonl"
+    snakemake(there, "--", target)
+    archive = tmp_path / "results.tar.gz"
+    run(there, "pipeline", "results", "--configfile", "bundle.yaml", "--out", archive)
+
+    run(home, "snakemake", "--cores", "2", "--configfile", given, "--", "describe")
+    manifest = next((home / "runs/boxes/smoke").glob("prepared-*/manifest.json"))
+    record = read_json(manifest)
+    manifest.write_text(json.dumps(record | {"data_hash": "another CPU"}))
+    assert "taken: 1" in run(home, "pipeline", "collect", archive, *options)
+    assert (home / target).is_file()
+    (tmp_path / "boxes/test.obj").write_text(box(4))
+    assert "of other data" in run(home, "pipeline", "collect", archive, *options, fails=True)
 
 
 def test_a_torn_file_is_refused_before_anything_is_taken(home, away, tmp_path):

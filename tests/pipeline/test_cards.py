@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +69,34 @@ def test_in_an_allocation_of_several_cards_jobs_share_them_out_and_do_not_wait_f
     for process in jobs:
         process.kill()
         process.communicate()
+
+
+def test_the_locks_are_in_a_folder_for_all_users(tmp_path):
+    old = os.umask(0o077)
+    try:
+        folder = cards._for_all(tmp_path / "cards")
+    finally:
+        os.umask(old)
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+    assert cards._for_all(folder) == folder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_card_that_another_user_has_locked_is_not_free():
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # pytest's folders are private
+        os.chmod(place, 0o711)
+        folder = cards._for_all(Path(place) / "cards")
+        paths = [folder / "0.lock", folder / "1.lock"]
+        assert lock.take_some(paths[:1], 1) == paths[:1]
+        child = os.fork()
+        if child == 0:  # another user
+            try:
+                os.setuid(65534)
+                os._exit(10 + 10 * len(lock.take_some(paths, 2)) + len(lock.take_some(paths, 1)))
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 11  # not both, but one
+        assert lock.take_some(paths[1:], 1) == paths[1:]  # it made that file, and is gone
 
 
 def test_the_cards_of_a_container_count_from_zero(tmp_path, monkeypatch):

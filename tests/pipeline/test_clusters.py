@@ -4,9 +4,7 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from core.identity import ROOT
 from methods import registry
 from pipeline import config, needs
 from pipeline.dag import Dag
-from tests.pipeline import slurm
+from tests.pipeline import bucket_server, slurm
 
 GIVEN = {"scale": "smoke", "shard_size": 2, "datasets": {"procedural": {"counts": {"train": 2, "val": 2, "test": 2}}}}
 TINY = ["scale=smoke", "shard_size=2", "datasets={procedural: {counts: {train: 2, val: 2, test: 2}}}"]
@@ -47,10 +45,12 @@ def test_what_is_asked_for_grows_when_memory_was_short():
     assert all(set(scales) == {"smoke", "cpu", "gpu", "paper"} for scales in needs.NEEDS.values())
 
 
-def test_the_whole_table_is_planned_for_slurm_on_a_machine_without_it(tmp_path):
-    process = snakemake(tmp_path, "slurm", "-n", "--config", "scale=gpu", "--", "reports/table2.csv")
+@pytest.mark.parametrize("name, cores", [("slurm", []), ("multi_gpu", ["--cores", "2"])])
+def test_the_whole_table_is_planned_on_a_machine_without_the_cluster_or_the_cards(tmp_path, name, cores):
+    process = snakemake(tmp_path, name, *cores, "-n", "--config", "scale=gpu", "--", "reports/table2.csv")
     assert process.returncode == 0, process.stdout + process.stderr
-    assert "generate" in process.stdout
+    assert f"profiles/{name} for setting default" in process.stderr
+    assert re.search(r"^fit +11$", process.stdout, re.MULTILINE)
 
 
 @pytest.fixture
@@ -142,31 +142,14 @@ def test_a_pod_that_needs_no_gpu_names_none(rule):
     assert "nvidia.com/gpu" not in pod_of(rule).resources.limits
 
 
-class EmptyBucket(BaseHTTPRequestHandler):
-    """An S3 in which no object exists."""
-
-    def do_HEAD(self):
-        self.send_response(200 if self.path.strip("/").count("/") == 0 else 404)
-        self.end_headers()
-
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"<ListBucketResult><Name>my-bucket</Name><IsTruncated>false</IsTruncated></ListBucketResult>")
-
-    def log_message(self, *_):
-        pass
-
-
 def test_the_whole_table_is_planned_for_kubernetes_with_a_bucket(tmp_path):
     pytest.importorskip("snakemake_storage_plugin_s3", reason="the storage plugin for S3 is not installed")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), EmptyBucket)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    options = ["--storage-s3-endpoint-url", f"http://127.0.0.1:{server.server_port}", "--storage-s3-retries", "1"]
-    options += ["--storage-s3-access-key", "a", "--storage-s3-secret-key", "b"]
-    process = snakemake(tmp_path, "kubernetes", *options, "-n", "--config", "scale=smoke", "--", "reports/table2.csv")
-    server.shutdown()
-    server.server_close()
+    with bucket_server.serve() as bucket:
+        options = ["--storage-s3-endpoint-url", bucket.url, "--storage-s3-retries", "1"]
+        options += ["--storage-s3-access-key", "a", "--storage-s3-secret-key", "b"]
+        options += ["--local-storage-prefix", str(tmp_path / "volume")]
+        line = [*options, "-n", "--config", "scale=smoke", "--", "reports/table2.csv"]
+        process = snakemake(tmp_path, "kubernetes", *line)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "s3://my-bucket/mesh-benchmark/runs/procedural/smoke/" in process.stdout + process.stderr
 

@@ -11,6 +11,7 @@ from methods import registry
 from pipeline import config
 from pipeline.artefacts import ARTEFACTS, EVERYTHING, asked_for, protocol_of
 from pipeline.dag import Dag
+from pipeline.objects import lists_of
 from reports import claims, contrast
 
 SMOKE = {"scale": "smoke"}
@@ -49,6 +50,40 @@ def test_a_folder_of_meshes_that_moves_keeps_its_data(tmp_path):
         entry = {"mine": {"source": "folder", "root": str(tmp_path / place)}}
         names.append(dag(dataset="mine", datasets=entry).prepared)
     assert names[0] == names[1]
+
+
+def test_what_an_index_tells_of_an_object_is_part_of_the_data(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.obj").write_text("")
+    names = set()
+    for told in ("chair,cc0", "stool,cc0", "chair,by"):
+        lines = [f"{k},{k}.obj,{split},{told}\n" for k, split in zip("abc", ("train", "val", "test"), strict=True)]
+        (tmp_path / "index.csv").write_text("id,path,split,category,licence\n" + "".join(lines))
+        entry = {"mine": {"source": "folder", "root": str(tmp_path), "index": "index.csv"}}
+        names.add(dag(dataset="mine", datasets=entry).prepared)
+    assert len(names) == 3
+
+
+def test_a_name_that_no_file_can_have_stops_no_run(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.obj").write_text("")
+    long = "x" * 300
+    lines = ["a,a.obj,train,x\n", "b,b.obj,val,x\n", "c,c.obj,test,x\n", f"d,{long}.obj,train,x\n"]
+    (tmp_path / "index.csv").write_text("id,path,split,category\n" + "".join(lines))
+    entry = {"mine": {"source": "folder", "root": str(tmp_path), "index": "index.csv"}}
+    raw = dag(dataset="mine", datasets=entry).raw_meshes(wildcards(split="train", shard="00000"))
+    assert [path.rsplit("/", 1)[1] for path in raw] == ["a.obj"]  # the other one is for the quarantine
+
+
+def test_a_scoring_is_told_its_backend_and_sampler_where_they_are_not_the_defaults():
+    row = wildcards(method="mar3d", variant="full", seed="0", protocol="v1")
+    usual = dag().score_arguments(row)
+    assert "--backend" not in usual and "--sampler" not in usual
+    assert dag(evaluation={"backend": "auto", "sampler": "cpu"}).score_arguments(row) == usual
+    chosen = dag(evaluation={"backend": "pytorch3d", "sampler": "backend"}).score_arguments(row)
+    assert chosen == f"{usual} --backend pytorch3d --sampler backend"
+    with pytest.raises(UserError, match=r"evaluation.sampler"):
+        config.load(SMOKE | {"evaluation": {"sampler": "gpu"}})
 
 
 def test_stages_that_two_variants_share_have_one_name():
@@ -212,6 +247,23 @@ def test_naming_the_papers_objects_takes_seconds():
     assert time.process_time() - start < 10
 
 
+def test_naming_the_papers_downloads_takes_seconds(tmp_path):
+    lists = []
+    for phase, count in (("broad", 261_100), ("fine", 60_000)):
+        (tmp_path / f"{phase}.txt").write_text("".join(f"{number:032x}\n" for number in range(count)))
+        lists.append({"path": str(tmp_path / f"{phase}.txt"), "split": "train", "phase": phase})
+    source = {"source": "objaverse", "root": "raw", "lists": lists, "hold_out": {"val": 1000, "test": 100}}
+    start = time.process_time()
+    paper = dag(scale="paper", dataset="mine", datasets={"mine": source})
+    for path in (shards := paper.shards(None)):
+        split, shard = path.removesuffix(".safetensors").split("/")[-2:]
+        card = wildcards(split=split, shard=shard)
+        assert len(paper.acquired(card)) == 1 and paper.raw_meshes(card) == []
+        assert len(paper.acquire_job(card)) + len(paper.prepare_job(card)) < 10_000  # not a list of objects
+    assert len(shards) == 1040 + 4 + 1
+    assert time.process_time() - start < 10
+
+
 # ------------------------------------------------------------ datasets that are downloaded, and test sets alone
 
 
@@ -280,6 +332,19 @@ def test_a_test_set_is_not_one_that_was_taught(tmp_path, monkeypatch):
         UserError, match="2 test objects of scans are in the training data of other, for example object_00"
     ):
         dag(**given)
+
+
+def test_stages_that_came_without_their_training_lists_are_tested_with_a_warning(tmp_path, monkeypatch, capsys):
+    given = a_test_set(tmp_path, monkeypatch, train="objaverse")  # whose lists are not in the repository
+    with pytest.raises(UserError, match=r"there is no object list .*objaverse_broad"):
+        dag(**given)
+    stage = next(name for name, spec in dag().stages.items() if spec.owner == "mean_shape")
+    manifest = tmp_path / f"runs/objaverse/smoke/stages/{stage}/seed0/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    assert dag(**given).stages_of(wildcards(method="mean_shape", variant="full", seed="0"))
+    assert "nothing says whether test objects of scans are in the training data of objaverse" in capsys.readouterr().err
+    assert list(lists_of(dag(**given))[1]) == ["scans"]
 
 
 def test_a_test_set_of_a_dataset_that_is_not_known_is_one_sentence(tmp_path, monkeypatch):

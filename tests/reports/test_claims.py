@@ -91,6 +91,19 @@ def test_seeds_are_paired_and_counted(judged):
     assert line["effect"] == pytest.approx(0.2, abs=0.02)
 
 
+@pytest.mark.parametrize(("seeds", "kept"), [(1, True), (2, False), (4, False), (5, True)])
+def test_the_page_promises_its_level_only_for_numbers_of_seeds_that_keep_it(write, seeds, kept):
+    frames = [
+        make_rows("mar3d", variant, fscore=shifted(by, f"{variant}{seed}"), seed=seed)
+        for variant, by in (("full", 0.2), ("no_mar_hr", 0.0))
+        for seed in range(seeds)
+    ]
+    all_rows = rows.read(write(*frames))
+    text = claims_page.render(claims.table(all_rows, ONE, V1, PRINTED), all_rows, V1, PRINTED, 0.05)
+    assert ("family-wise error of at most 5 %" in text) == kept
+    assert (f"**The level is not kept with {seeds} seeds**" in text) == (not kept)
+
+
 def flattening(judged, half, hr, twice):
     spec = {"level": 0.05, "claims": {"flattens": SPEC["claims"]["vae_gain_flattens"]}}
     frames = [

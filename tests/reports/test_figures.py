@@ -193,6 +193,11 @@ def test_counts_of_figure4_that_come_to_the_same_number_share_a_tick():
     table = figure4.points(study_rows(), V1, tokens)
     assert figure4.tick_labels(table) == {4: "LR/4", 16: "LR = HR/2", 32: "HR", 64: "2×HR"}
     assert figure4.tick_labels(table[table["count"] != "lr"])[16] == "HR/2"
+    said = "At 16 tokens two banks of the same size are drawn"
+    assert figure4.caption(table, V1, "procedural", "cpu").count(said) == 1
+    one_each = table[(table["count"] == "lr") == (table["kind"] == "pyramid")]  # no kind has both of them
+    for other in (one_each, figure4.points(study_rows(), V1, figure4.counts_at("smoke"))):
+        assert "banks of the same size" not in figure4.caption(other, V1, "procedural", "cpu")
 
 
 def test_figure4_draws_what_is_there_and_says_what_is_not():

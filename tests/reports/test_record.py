@@ -32,12 +32,11 @@ def run(tmp_path):
 
     write(
         place / "stages" / "mar3d.vae-1" / "seed0",
-        {**job, "val_viou": {"hr": {"mean": 0.8}}, "device": {"kind": "cpu"}},
+        {**job, "val_viou": {"hr": {"mean": 0.8}}, "training_flops": 5e12, "device": {"kind": "cpu"}},
     )
     for variant in ("full", "no_mar_hr"):
-        write(
-            place / "generated" / "mar3d" / variant / "seed0", {**job, "stages": {"vae": "mar3d.vae-1"}, "objects": 8}
-        )
+        generated = {**job, "stages": {"vae": "mar3d.vae-1"}, "objects": 8, "flops": {"sample": 2e9}}
+        write(place / "generated" / "mar3d" / variant / "seed0", generated)
         rows = place / "rows" / "v1" / "mar3d" / variant / "seed0.parquet"
         rows.parent.mkdir(parents=True)
         make_rows("mar3d", variant, fscore=VALUES).to_parquet(rows)
@@ -68,6 +67,41 @@ def test_table_and_rows_are_kept(run):
     for line in pd.read_csv(run / "reports" / "table2.csv").to_dict("records"):  # the table can be checked against them
         mine = kept[(kept["method"] == line["method"]) & (kept["variant"] == line["variant"])]
         assert comparison.hash_of(mine, load("v1")) == line["rows_hash"]
+
+
+def test_stages_trained_on_another_dataset_are_found_there(run):
+    place = run / "runs" / "gso" / "smoke"
+    (run / "runs" / "procedural" / "smoke").rename(run / "moved")
+    place.parent.mkdir(parents=True)
+    (run / "moved").rename(place)
+    (run / "runs" / "procedural" / "smoke").mkdir(parents=True)
+    (place / "stages").rename(run / "runs" / "procedural" / "smoke" / "stages")
+    for path in place.glob("generated/*/*/seed0/manifest.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset": "gso", "trained_on": "procedural"}))
+    table = pd.read_csv(run / "reports" / "table2.csv", dtype=str).assign(dataset="gso")
+    table.to_csv(run / "reports" / "table2.csv", index=False)
+    record(run / "reports", run / "runs", run / "kept")
+    manifest = json.loads((run / "kept" / "manifest.json").read_text())
+    assert manifest["dataset"] == "gso" and set(manifest["stages"]) == {"mar3d.vae-1/seed0"}
+    assert manifest["generated"]["mar3d/full/seed0"]["trained_on"] == "procedural"
+
+
+def test_costs_are_kept(run):
+    record(run / "reports", run / "runs", run / "kept")
+    manifest = json.loads((run / "kept" / "manifest.json").read_text())
+    assert manifest["stages"]["mar3d.vae-1/seed0"]["training_flops"] == 5e12
+    assert manifest["generated"]["mar3d/full/seed0"]["flops"] == {"sample": 2e9}
+
+
+def test_a_picture_of_an_earlier_run_does_not_stay(run):
+    (run / "kept").mkdir()
+    (run / "kept" / "sheet.png").write_bytes(b"old")
+    with pytest.raises(UserError, match=r"holds sheet\.png, not of this run"):
+        record(run / "reports", run / "runs", run / "kept")
+    assert [path.name for path in (run / "kept").iterdir()] == ["sheet.png"]
+    (run / "sheet.png").write_bytes(b"new")
+    assert "sheet.png" in record(run / "reports", run / "runs", run / "kept", [run / "sheet.png"])
+    assert (run / "kept" / "sheet.png").read_bytes() == b"new"
 
 
 def test_rows_of_a_seed_that_the_table_does_not_have_are_refused(run):
