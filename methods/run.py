@@ -26,7 +26,16 @@ from core.identity import params_key, source_hash
 from methods import energy, manifest
 from methods.contract import Method, PreparedData
 from methods.foresee.cards import utilisation
-from methods.registry import HARDWARE, MethodSpec, Plan, fitting_variant, method_sources, resolve, stage_folder
+from methods.registry import (
+    HARDWARE,
+    MethodSpec,
+    Plan,
+    StageSpec,
+    fitting_variant,
+    method_sources,
+    resolve,
+    stage_folder,
+)
 from methods.training import processes
 
 MEASURED = "measured.json"
@@ -115,13 +124,7 @@ def fit(
     out = stage_folder(runs, data.dataset, data.scale, stage, seed)
     upstream = {need: stage_folder(runs, data.dataset, data.scale, plan.stage(need), seed) for need in stage.needs}
     upstream_manifests = {need: manifest.read_stage(folder) for need, folder in upstream.items()}
-    identity = {
-        "stage": stage.folder_name,
-        "code": source_hash(*method_sources(plan.method.name)),
-        "data": manifest.data_hash(data.folder, "train", "val"),
-        "packages": params_key(manifest.package_versions()),
-        "upstream": {need: params_key(record.get("files", {})) for need, record in upstream_manifests.items()},
-    }
+    identity = _identity(stage, data, upstream_manifests)
     starts = _begin(out, identity)
     if starts == 0:
         return out
@@ -145,10 +148,7 @@ def fit(
         print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
     if not processes.first():
         return out
-    measured = {}
-    for name in (COSTS, SPEED, MEASURED):
-        measured |= read_json(out / name) if (out / name).exists() else {}
-    machine = manifest.environment(manifest.pick_device(), threads)
+    machine, measured = manifest.environment(manifest.pick_device(), threads), _measured(out)
     record = {
         "status": "failed" if failure else "ok",
         "reason": failure,
@@ -177,6 +177,23 @@ def fit(
         (out / "progress.json").unlink(missing_ok=True)
         shutil.rmtree(out / "resume", ignore_errors=True)
     return out
+
+
+def _identity(stage: StageSpec, data: PreparedData, upstream: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What unfinished or finished work must agree on to count as this stage's. upstream: manifests by stage."""
+    return {
+        "stage": stage.folder_name,
+        "code": source_hash(*method_sources(stage.owner)),
+        "data": manifest.data_hash(data.folder, "train", "val"),
+        "packages": params_key(manifest.package_versions()),
+        "upstream": {need: params_key(record.get("files", {})) for need, record in upstream.items()},
+    }
+
+
+def _measured(out: Path) -> dict[str, Any]:
+    """What the training and the method left in a stage's folder for its manifest."""
+    paths = [out / name for name in (COSTS, SPEED, MEASURED)]
+    return {key: value for path in paths if path.exists() for key, value in read_json(path).items()}
 
 
 def _begin(out: Path, identity: Mapping[str, Any]) -> int:
