@@ -143,7 +143,6 @@ def test_a_pod_that_needs_no_gpu_names_none(rule):
 
 
 def test_the_whole_table_is_planned_for_kubernetes_with_a_bucket(tmp_path):
-    pytest.importorskip("snakemake_storage_plugin_s3", reason="the storage plugin for S3 is not installed")
     with bucket_server.serve() as bucket:
         options = ["--storage-s3-endpoint-url", bucket.url, "--storage-s3-retries", "1"]
         options += ["--storage-s3-access-key", "a", "--storage-s3-secret-key", "b"]

@@ -14,7 +14,6 @@ import pytest
 from core.identity import ROOT
 from tests.pipeline import bucket_server, kubernetes_server
 
-pytest.importorskip("snakemake_storage_plugin_s3", reason="the storage plugin for S3 is not installed")
 pytestmark = pytest.mark.skipif("PODS" not in os.environ, reason="opt-in: PODS is not set")
 
 ROOMS = ("core", "data", "methods", "evaluation", "pipeline", "reports", "config", "profiles")
