@@ -68,5 +68,5 @@ def test_a_generator_that_does_not_say_how_it_samples_is_refused():
     class Silent(LatentGenerator):
         pass
 
-    with pytest.raises(TypeError, match=r"abstract method '?sample"):
+    with pytest.raises(TypeError, match=r"abstract method '?latents"):
         Silent({}, None, CPU)

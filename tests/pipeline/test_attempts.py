@@ -14,7 +14,9 @@ from core.identity import ROOT
 from methods.registry import resolve, stage_folder
 
 SELF_KILL = """
-import os, pathlib, sys
+import os, pathlib, signal, sys
+if sys.argv[2] == "2":  # SIGINT is ignored in what a shell starts in its background
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 if "--killed" in sys.argv:
     pathlib.Path(sys.argv[1]).write_text(sys.argv[-1])
 else:
