@@ -28,8 +28,9 @@ from methods import energy, manifest
 from methods.contract import TIMED, Failure, Generator, Mesh, PreparedData
 from methods.external import folder as external
 from methods.meshes import fault, file_name, write_ply
-from methods.registry import EXTERNAL, Plan, deciding, method_sources, resolve, stage_folder
+from methods.registry import EXTERNAL, Plan, deciding, resolve, stage_folder
 from methods.run import MethodError, failures_of, make_method
+from methods.sources import method_sources
 
 ROWS = "generate.jsonl"
 FLOPS = "flops.json"

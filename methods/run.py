@@ -32,10 +32,10 @@ from methods.registry import (
     Plan,
     StageSpec,
     fitting_variant,
-    method_sources,
     resolve,
     stage_folder,
 )
+from methods.sources import method_sources
 from methods.training import processes
 
 MEASURED = "measured.json"

@@ -28,6 +28,7 @@ from evaluation import protocol
 from methods import registry
 from methods.external import folder as external
 from methods.layers.pretrained import wanted
+from methods.sources import method_sources
 from pipeline.artefacts import ARTEFACTS, protocol_of
 
 RUNS = "runs"
@@ -216,7 +217,7 @@ class Dag:
 
     def fit_code(self, wildcards: Any) -> str:
         """Hash of the sources that decide a stage's weights."""
-        return source_hash(*registry.method_sources(self.stages[wildcards.stage].owner))
+        return source_hash(*method_sources(self.stages[wildcards.stage].owner))
 
     def stages_of(self, wildcards: Any) -> list[str]:
         """Manifests of all stages of a method's variant."""
@@ -236,7 +237,7 @@ class Dag:
 
     def generate_code(self, wildcards: Any) -> str:
         """Hash of the sources that decide a variant's meshes."""
-        return source_hash("methods/generate.py", "methods/meshes.py", *registry.method_sources(wildcards.method))
+        return source_hash("methods/generate.py", "methods/meshes.py", *method_sources(wildcards.method))
 
     def outside_meshes(self, wildcards: Any) -> list[str]:
         """The files that another system made: a new or changed one generates again. None for other methods."""

@@ -14,7 +14,7 @@ from core.errors import UserError
 from core.identity import ROOT
 from data.names import view_name
 from data.store import Split, evaluation_views
-from methods import generate, registry
+from methods import generate, registry, sources
 from methods.contract import Failure, Mesh, PreparedData
 from methods.external import folder, frame
 from methods.external.method import External
@@ -204,8 +204,8 @@ def test_no_folder_and_other_test_data_are_one_sentence(ellipsoids, prepared, lo
 def test_what_is_missing_is_a_failed_row_and_strays_are_named(
     ellipsoids, methods_folder, tmp_path, monkeypatch, capsys
 ):
-    for name in ("resolve", "method_sources"):
-        real = getattr(registry, name)
+    for name, room in (("resolve", registry), ("method_sources", sources)):
+        real = getattr(room, name)
         monkeypatch.setattr(generate, name, lambda *a, real=real: real(*a, folder=methods_folder))
     data, split = PreparedData(ellipsoids, "ellipsoids", "smoke"), Split(ellipsoids, "test")
     fit("external", "full", "index", data, seed=0, runs=tmp_path / "runs", threads=1)
@@ -245,7 +245,7 @@ def test_a_config_of_kind_external_needs_little_and_its_mistakes_are_one_sentenc
     base = registry.resolve("external", "full", "cpu", methods_folder)
     assert plan.stages == base.stages  # the index is made once for all
     assert isinstance(make_method(plan.method, plan.params), External)
-    assert {"data/load.py", "methods/external/method.py"} <= set(registry.method_sources("triposr", methods_folder))
+    assert {"data/load.py", "methods/external/method.py"} <= set(sources.method_sources("triposr", methods_folder))
     config = methods_folder / "triposr/config.yaml"
     config.write_text(config.read_text().replace("up: z", "upp: z"))
     registry._load_methods.cache_clear()

@@ -25,18 +25,11 @@ from methods.mar3d.sampling import sample
 from methods.registry import load_methods, parse_setting, resolve
 from methods.run import make_method
 from methods.training.flops import counted
+from tests.methods.trained import STAGES
 
 B, N, WIDTH, HIDDEN = 3, 5, 16, 32
 ADAMW = {"name": "adamw", "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0, "clip": 1.0, "ema": 0.9}
 TINY = Sizes(points=64, image_size=32)
-STAGES = [
-    ("mar3d/full", "vae"),
-    ("mar3d/full", "mar_lr"),
-    ("mar3d/full", "mar_hr"),
-    ("mar3d/hr_direct", "mar_hr_direct"),
-]
-STAGES += [("dit/cascade", "dit_lr"), ("dit/cascade", "dit_hr"), ("dit/dit_hr_direct", "dit_hr_direct")]
-STAGES += [("dit/flow", "flow"), ("vae_study/pyramid_hr", "vae")]
 
 
 def mlp_step(precision="fp32", optimiser=ADAMW, draws=None, device="meta") -> Step:

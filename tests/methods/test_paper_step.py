@@ -22,15 +22,7 @@ from methods.foresee.sizes import configuration, sizes_of
 from methods.foresee.totals import made_up_step
 from methods.foresee.trace import trace
 from methods.registry import resolve
-
-STAGES = [
-    ("mar3d/full", "vae"),
-    ("mar3d/full", "mar_lr"),
-    ("mar3d/full", "mar_hr"),
-    ("mar3d/hr_direct", "mar_hr_direct"),
-]
-STAGES += [("dit/cascade", "dit_lr"), ("dit/cascade", "dit_hr"), ("dit/dit_hr_direct", "dit_hr_direct")]
-STAGES += [("dit/flow", "flow"), ("vae_study/pyramid_hr", "vae")]
+from tests.methods.trained import STAGES
 
 pytestmark = pytest.mark.skipif(not os.environ.get("PAPER_STEPS"), reason="takes minutes and gigabytes: PAPER_STEPS=1")
 

@@ -15,18 +15,17 @@ from core.errors import UserError
 from core.identity import ROOT
 from core.yaml_files import read_yaml, validate
 from methods.registry import (
-    FORESEES,
     SCALES,
     deciding,
     fitting_variant,
     generated_folder,
     load_methods,
-    method_sources,
     parse_setting,
     resolve,
     stage_folder,
 )
 from methods.run import readable_params
+from methods.sources import FORESEES, method_sources
 
 BASE = {
     "name": "alpha",

@@ -6,7 +6,8 @@ import pytest
 
 from methods.mar3d.method import pick
 from methods.mar3d.pyramid_vae import build_vae
-from methods.registry import SCALES, fitting_variant, load_methods, method_sources, resolve
+from methods.registry import SCALES, fitting_variant, load_methods, resolve
+from methods.sources import method_sources
 from methods.vae_study.method import VaeStudy
 from methods.vae_study.tokens import KINDS, token_counts
 
