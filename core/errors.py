@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import difflib
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 
 OUT_OF_MEMORY = 137
 """Exit status of a process that the kernel killed for its memory, as a shell gives it; ours where Python had none."""
+
+
+DEVICE_FAULT = 134
+"""Exit status after a fault of a GPU that its process does not survive: what a shell gives for one that aborts."""
+
+
+def out_of_device_memory(error: BaseException) -> bool:
+    """Whether it is torch's error for a GPU's memory that is full; torch is not imported for it."""
+    return isinstance(error, _of_torch("OutOfMemoryError"))
+
+
+def device_fault(error: BaseException) -> bool:
+    """Whether it is torch's error for a GPU that has failed; every later use of that GPU fails too in this process."""
+    return isinstance(error, _of_torch("AcceleratorError"))
+
+
+def _of_torch(name: str) -> type | tuple[()]:
+    return getattr(sys.modules.get("torch"), name, ())  # where torch is not loaded, none of its errors was raised
 
 
 class UserError(Exception):
@@ -23,7 +42,10 @@ def known(kind: str, name: str, names: Iterable[str]) -> UserError:
 
 
 def run_cli(main: Callable[[], int | None]) -> None:
-    """Run a command line; print a `UserError` as one line and exit with status 2, out of memory with 137."""
+    """Run a command line; print a `UserError` as one line and exit with status 2, out of memory with OUT_OF_MEMORY.
+
+    That is the host's memory or a GPU's; after another fault of a GPU the status is DEVICE_FAULT.
+    """
     try:
         sys.exit(main() or 0)
     except UserError as error:
@@ -32,3 +54,8 @@ def run_cli(main: Callable[[], int | None]) -> None:
     except MemoryError as error:
         print(f"error: there is not enough memory ({error or 'no more is said'})", file=sys.stderr)
         sys.exit(OUT_OF_MEMORY)
+    except Exception as error:
+        if not (out_of_device_memory(error) or device_fault(error)):
+            raise
+        traceback.print_exc()
+        sys.exit(OUT_OF_MEMORY if out_of_device_memory(error) else DEVICE_FAULT)

@@ -132,11 +132,13 @@ def run_batch(
 ) -> list[Mesh | Failure]:
     """Results of one batch; if the method raises, object by object, so that a bad object is one failure.
 
+    So is a batch that a GPU's memory does not hold; that it does not hold one object is a fault of the machine.
+
     Every attempt gets fresh generators named after the object, so the way a mesh came about does not show in it.
     """
 
     def attempt(part: Sequence[Sample]) -> list[Mesh | Failure]:
-        with failures_of("generating"):
+        with failures_of("generating", divisible=len(part) > 1):
             truth = _truth(generator, part, plan)
             results = generator.generate(
                 np.stack([sample.image() for sample in part]),
@@ -152,7 +154,8 @@ def run_batch(
     except MethodError as error:
         if len(samples) == 1:
             return [Failure(str(error))]
-        return [result for sample in samples for result in run_batch(generator, [sample], names, plan)]
+    # Not in the handler: its traceback would hold the tensors of the whole batch.
+    return [result for sample in samples for result in run_batch(generator, [sample], names, plan)]
 
 
 def _truth(generator: Generator, samples: Sequence[Sample], plan: Plan) -> list[Sample] | None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, device_fault, out_of_device_memory
 from core.files import read_json, write_json
 from core.identity import params_key, source_hash
 from methods import energy, manifest
@@ -55,14 +55,19 @@ class MethodError(Exception):
 
 
 @contextmanager
-def failures_of(what: str) -> Iterator[None]:
-    """Turn an exception of a method's code into a MethodError; a fault of the machine or the user passes through."""
+def failures_of(what: str, *, divisible: bool = False) -> Iterator[None]:
+    """Turn an exception of a method's code into a MethodError; a fault of the machine or the user passes through.
+
+    divisible: whoever calls tries smaller parts of the same work next, so that a full GPU is no fault yet.
+    """
     try:
         yield
     except (UserError, MemoryError, MethodError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _MACHINE_FAULTS:
+            raise
+        if device_fault(error) or (out_of_device_memory(error) and not divisible):
             raise
         traceback.print_exc()
         lines = str(error).strip().splitlines()

@@ -1,6 +1,9 @@
+import sys
+from types import SimpleNamespace
+
 import pytest
 
-from core.errors import UserError, known, run_cli
+from core.errors import DEVICE_FAULT, OUT_OF_MEMORY, UserError, known, run_cli
 
 
 def test_a_user_error_is_one_line_and_status_2(capsys):
@@ -32,3 +35,19 @@ def test_an_unknown_name_comes_with_what_is_known_and_what_was_meant():
     error = known("scale", "cpuu", ["cpu", "gpu"])
     assert str(error) == "there is no scale 'cpuu' (known: cpu, gpu); did you mean 'cpu'?"
     assert str(known("scale", "huge", [])) == "there is no scale 'huge' (known: none)"
+
+
+@pytest.mark.parametrize(("name", "status"), [("OutOfMemoryError", OUT_OF_MEMORY), ("AcceleratorError", DEVICE_FAULT)])
+def test_a_gpu_that_is_full_or_has_failed_is_told_by_the_status(monkeypatch, capsys, name, status):
+    kinds = {kind: type(kind, (RuntimeError,), {}) for kind in ("OutOfMemoryError", "AcceleratorError")}
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(**kinds))
+
+    def main():
+        raise kinds[name]("CUDA said so")
+
+    with pytest.raises(SystemExit) as stop:
+        run_cli(main)
+    assert stop.value.code == status
+    assert "Traceback" in (said := capsys.readouterr().err) and "CUDA said so" in said
+    with pytest.raises(RuntimeError, match="another"):  # whose class is neither
+        run_cli(lambda: (_ for _ in ()).throw(RuntimeError("another")))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 
 from core.errors import UserError
@@ -144,7 +146,10 @@ def test_a_killed_generation_keeps_what_it_made(data, tmp_path, monkeypatch):
     assert read_json(tmp_path / "out" / "manifest.json")["status"] == "failed"
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, UserError("mend it")])
+FULL, BROKEN = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), torch.AcceleratorError("CUDA error")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, UserError("mend it"), FULL, BROKEN], ids=repr)
 def test_what_is_not_the_methods_fault_is_not_swallowed(data, tmp_path, monkeypatch, error):
     def interrupted(self, *args, **kwargs):
         raise error
@@ -153,6 +158,65 @@ def test_what_is_not_the_methods_fault_is_not_swallowed(data, tmp_path, monkeypa
     with pytest.raises(error if isinstance(error, type) else type(error)):
         fit(data, tmp_path)
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize("error", [FULL, BROKEN], ids=repr)
+@pytest.mark.parametrize("part", ["load", "generate"])
+def test_a_gpu_that_fails_or_is_full_with_one_object_ends_a_generation_and_keeps_what_it_made(
+    data, tmp_path, monkeypatch, part, error
+):
+    fit(data, tmp_path)
+    original, calls = getattr(SilhouetteEllipsoid, part), []
+
+    def faulty(self, *args, **kwargs):
+        calls.append(1)
+        if part == "load" or len(calls) == 3:
+            raise error
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        use(patch, **{part: faulty})
+        with pytest.raises(type(error)):
+            generate(data, tmp_path, batch=1)
+    assert not (tmp_path / "out" / "generate.jsonl").exists()
+    kept = len(list((tmp_path / "out" / "resume").glob("*.jsonl")))
+    assert kept == (0 if part == "load" else 2)
+    assert {row["status"] for row in generate(data, tmp_path, batch=1)} == {"ok"}
+
+
+def test_a_batch_that_a_gpu_does_not_hold_is_generated_object_by_object(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+    original, held = SilhouetteEllipsoid.generate, []
+
+    class Tensor:
+        """Memory that a batch takes."""
+
+    def full(self, images, *, rngs, ground_truth=None):
+        held[:] = [reference for reference in held if reference() is not None]
+        assert not held  # what the batch took is given back before its objects are tried
+        if len(images) > 1:
+            taken = Tensor()
+            held.append(weakref.ref(taken))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, images, rngs=rngs)
+
+    use(monkeypatch, generate=full)
+    rows = generate(data, tmp_path, out=tmp_path / "whole", batch=4)
+    alone = generate(data, tmp_path, out=tmp_path / "alone", batch=1)
+    assert {row["status"] for row in rows} == {"ok"}
+    for row, one in zip(rows, alone, strict=True):
+        assert (tmp_path / "whole" / row["mesh"]).read_bytes() == (tmp_path / "alone" / one["mesh"]).read_bytes()
+
+
+def test_a_batch_on_a_gpu_that_has_failed_is_nobodys_failure(data, tmp_path, monkeypatch):
+    fit(data, tmp_path)
+
+    def broken(self, images, *, rngs, ground_truth=None):
+        raise BROKEN
+
+    use(monkeypatch, generate=broken)
+    with pytest.raises(torch.AcceleratorError):
+        generate(data, tmp_path, batch=4)
 
 
 def test_a_failing_load_fails_every_row(data, tmp_path, monkeypatch):

@@ -103,6 +103,30 @@ run_cli(main)
     assert "out of memory" in (tmp_path / "record").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "why"), [("OutOfMemoryError", "137; out of memory?"), ("AcceleratorError", "134; a fault of the GPU?")]
+)
+def test_a_gpu_that_is_full_or_has_failed_is_a_death_too(tmp_path, name, why):
+    faulty = """
+import pathlib, sys, types
+from core.errors import run_cli
+names = ("OutOfMemoryError", "AcceleratorError")
+sys.modules["torch"] = types.SimpleNamespace(**{name: type(name, (RuntimeError,), {}) for name in names})
+def main():
+    if "--killed" not in sys.argv:
+        raise getattr(sys.modules["torch"], sys.argv[2])("CUDA error")
+    pathlib.Path(sys.argv[1]).write_text(sys.argv[-1])
+run_cli(main)
+"""
+    first = start(tmp_path / "a.lock", 1, faulty, tmp_path / "record", name)
+    first.communicate()
+    assert first.returncode == int(why[:3]) and not (tmp_path / "record").exists()
+    last = start(tmp_path / "a.lock", 2, faulty, tmp_path / "record", name)
+    last.communicate()
+    assert last.returncode == 0
+    assert f"(exit status {why})" in (tmp_path / "record").read_text()
+
+
 def test_the_lock_lives_with_the_command(tmp_path):
     job = start(tmp_path / "a.lock", 2, WAITS, tmp_path / "begun", tmp_path / "go")
     until(tmp_path / "begun")
