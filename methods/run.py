@@ -133,16 +133,13 @@ def fit(
     starts = _begin(out, identity)
     if starts == 0:
         return out
-    begin, failure, meter = time.monotonic(), None, energy.Meter(None)
+    begin, meter = time.monotonic(), energy.Meter(None)
+    failure = _known_failure(stage.name, upstream_manifests, killed)
     try:
-        if killed is not None:
-            raise MethodError(f"fitting {stage.name}: {killed}")
-        for need, record in upstream_manifests.items():
-            if record["status"] != "ok":
-                raise MethodError(f"stage {need} failed ({record['reason']})")
-        instance = make_method(plan.method, readable_params(plan, stage.name))
-        with failures_of(f"fitting {stage.name}"), energy.metered(processes.per_node()) as meter:
-            instance.fit(stage.name, data, upstream=upstream, out=out, seed=seed)
+        if failure is None:
+            instance = make_method(plan.method, readable_params(plan, stage.name))
+            with failures_of(f"fitting {stage.name}"), energy.metered(processes.per_node()) as meter:
+                instance.fit(stage.name, data, upstream=upstream, out=out, seed=seed)
     except MethodError as error:
         if processes.count() > 1 and not isinstance(error.__cause__, processes.DivergedError):
             raise UserError(  # the others wait for this process; whoever started them must end them
@@ -150,9 +147,10 @@ def fit(
                 " same command again: it goes on from what was saved."
             ) from error
         failure = str(error)
-        print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
     if not processes.first():
         return out
+    if failure:
+        print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
     machine, measured = manifest.environment(manifest.pick_device(), threads), _measured(out)
     record = {
         "status": "failed" if failure else "ok",
@@ -182,6 +180,14 @@ def fit(
         (out / "progress.json").unlink(missing_ok=True)
         shutil.rmtree(out / "resume", ignore_errors=True)
     return out
+
+
+def _known_failure(stage: str, upstream: Mapping[str, Mapping[str, Any]], killed: str | None) -> str | None:
+    """Why a stage fails before its method is asked: the same in every process. upstream: manifests by stage."""
+    if killed is not None:
+        return f"fitting {stage}: {killed}"
+    failed = {need: record for need, record in upstream.items() if record["status"] != "ok"}
+    return next((f"stage {need} failed ({record['reason']})" for need, record in failed.items()), None)
 
 
 def _identity(stage: StageSpec, data: PreparedData, upstream: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

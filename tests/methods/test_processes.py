@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from core.errors import UserError
 from core.files import read_json
 from core.identity import ROOT
-from methods import idle
+from methods import idle, run
 from methods.__main__ import start_processes
+from methods.contract import PreparedData
 from methods.manifest import read_stage
 from methods.training import processes
 from methods.training.devices import share_work
@@ -194,6 +195,17 @@ def test_the_command_line_starts_as_many_processes_as_divide_the_batch(prepared,
     assert (manifest["status"], manifest["processes"], manifest["resumes"]) == ("ok", 2, 0)
     assert sorted(manifest["files"]) == ["latents.safetensors", "weights.safetensors"]
     assert len(list((folder / "tensorboard").iterdir())) == 1  # one process writes
+
+
+def test_a_failed_stage_is_a_fact_of_the_next_one_for_two_processes_too(prepared, tmp_path):
+    data = PreparedData(prepared, "procedural", "smoke")
+    run.fit("mar3d", "full", "vae", data, seed=0, runs=tmp_path, threads=1, killed="killed twice")
+    command = ["-m", "methods", "fit", "--method", "mar3d", "--variant", "full", "--stage", "mar_lr"]
+    command += ["--scale", "smoke", "--dataset", "procedural", "--seed", "0"]
+    done = torchrun(*command, "--prepared", str(prepared), "--runs", str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    (manifest,) = (read_stage(path.parent) for path in tmp_path.rglob("mar3d.mar_lr-*/*/manifest.json"))
+    assert (manifest["status"], manifest["reason"]) == ("failed", "stage vae failed (fitting vae: killed twice)")
 
 
 def test_a_process_that_hangs_between_steps_is_not_waited_for_as_long_as_at_the_start(tmp_path):
