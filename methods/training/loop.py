@@ -146,7 +146,7 @@ def train(
     owner = fabric.setup_module(_Owner(module))
     log = Log(name, out, steps=steps, first=first, size=size)
     log_every = max(1, min(steps // 200, LOG_EVERY))
-    watched = device.type == "cpu" and processes.count() == 1  # elsewhere a look at each loss would stall the device
+    watched = _watched(device)
     state = _ResumeState(resume, save_every)
 
     def share_of(i: int) -> Share:
@@ -207,15 +207,16 @@ def train(
             due = (step + 1) % log_every == 0 or step + 1 == steps
             if not due and not watched:
                 continue
+            count = (step % log_every) + 1  # steps that `sums` are of
             if due:
                 sums = {k: fabric.all_reduce(v, reduce_op="mean") for k, v in sums.items()}
             for what, part in (("loss", "loss"), ("gradient", "grad_norm")):  # a finite loss may have one that is not
                 if not math.isfinite(float(sums[part])):
+                    when = f"at step {step}" if watched or count == 1 else f"at or before step {step}"
                     raise DivergedError(
-                        f"the {what} of {name} became {float(sums[part])} at step {step}; lower its learning rate."
+                        f"the {what} of {name} became {float(sums[part])} {when}; lower its learning rate."
                     )
             if due:
-                count = (step % log_every) + 1
                 log.line(
                     step + 1, {k: float(v) / count for k, v in sums.items()}, training["lr"] * factor, batches.waited
                 )
@@ -236,6 +237,11 @@ def train(
     costs = {"parameters": sum(v.numel() for v in weights), **training_record(flops, steps)}
     log.close(costs, {"pieces": pieces, **_speed(steps - first, training["batch"], log.seconds, batches.waited)})
     return module
+
+
+def _watched(device: torch.device) -> bool:
+    """Whether every loss is looked at: elsewhere that would stall the device, so those of the steps that are logged."""
+    return device.type == "cpu" and processes.count() == 1
 
 
 def _agreed_header(fabric: Fabric, resume: Path) -> dict[str, Any] | None:

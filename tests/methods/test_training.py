@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from core.errors import UserError
+from methods.training import loop
 from methods.training.checkpoint import read_header
 from methods.training.loop import DivergedError, compile_blocks, seeded, train
 from methods.training.optimiser import build_optimisers, learning_rate_factor, split_parameters
@@ -111,6 +112,25 @@ def test_a_gradient_that_is_not_finite_reaches_no_saved_state(tmp_path, step):
             name="test", seed=0, out=tmp_path, optimiser=OPTIMISER, training=TRAINING, save_every=0.0,
         )  # fmt: skip
     assert (read_header(tmp_path / "resume") or {"step": 0})["step"] <= step
+
+
+@pytest.mark.parametrize(
+    ("steps", "watched", "when"),
+    [(2000, False, "at or before step 19"), (2000, True, "at step 13"), (199, False, "at step 13")],
+)
+def test_a_divergence_is_dated_as_exactly_as_it_was_seen(tmp_path, monkeypatch, steps, watched, when):
+    """Of 2000 steps every tenth is logged, and on a GPU losses are read there alone; of 199 each is."""
+    monkeypatch.setattr(loop, "_watched", lambda device: watched)
+    model = network()
+
+    def loss(_, generator, share):
+        return sum(p.sum() for p in model.parameters()) * (math.nan if share.step == 13 else 1.0), {}
+
+    with pytest.raises(DivergedError, match=f"the loss of test became nan {when}; lower"):
+        train(
+            model, lambda *_: None, loss,
+            name="test", seed=0, out=tmp_path, optimiser=OPTIMISER, training={**TRAINING, "steps": steps},
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("hardware", [{"device_batch": 5}, {"workers": 3}, {"device_batch": 1, "workers": 2}])
