@@ -76,6 +76,7 @@ class LatentDiT:
             training=training,
             hardware=params["hardware"],
             edges=DiT.EDGES,
+            drawing_flops=examples.drawing_flops(),
         )
         if not processes.first():
             return

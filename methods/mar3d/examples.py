@@ -76,6 +76,11 @@ class Examples:
             return {}
         return {"image_features": "cached" if self.features else "computed as drawn"}
 
+    def drawing_flops(self) -> int:
+        """Operations of the frozen VAE while a whole batch is drawn."""
+        banks = [self.bank] if self.augmentation is None else ["lr", self.bank]
+        return self.batch * sum(self.latents.drawing_flops(bank) for bank in banks)
+
     def draw(self, generator: torch.Generator, share: Share = WHOLE) -> Batch:
         """The share's rows of a batch of the generator's, of the objects of the step's phase."""
         split = self.split

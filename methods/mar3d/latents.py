@@ -14,6 +14,7 @@ from torch import Tensor
 from core.progress import Progress
 from methods.mar3d.pyramid_vae import BANKS, Posterior, PyramidVAE, build_vae
 from methods.training.draws import WHOLE, Share
+from methods.training.flops import counted
 from methods.training.loop import autocast
 from methods.training.pool import Surfaced
 from methods.training.streaming import Rows
@@ -101,6 +102,18 @@ class LatentPool:
                 posterior = self.vae.encode(points, normals, bank)
         noise = share.normal(posterior.mean.shape, generator, self.device)
         return self.scaling.standardise(bank, posterior.sample(noise))
+
+    @torch.no_grad()
+    def drawing_flops(self, bank: str) -> int:
+        """Operations of the VAE for each (object, view) of a draw; none where latents are read from the cache.
+
+        Counted on one object, outside of the draws: threads make those, and a counter sees all threads' modules.
+        """
+        if self.cache is not None:
+            return 0
+        points, normals = self.pool.surface(torch.tensor([0]), torch.tensor([0]))
+        with autocast(self.device, self.precision):
+            return counted(lambda: self.vae.encode(points, normals, bank))[1]
 
 
 class Scaling:

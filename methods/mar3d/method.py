@@ -269,6 +269,7 @@ def fit_mar(
         training=training,
         hardware=params["hardware"],
         edges=MaskedAutoregressive.EDGES,
+        drawing_flops=examples.drawing_flops(),
     )
     if not processes.first():
         return

@@ -31,15 +31,16 @@ def counted_steps(steps: int) -> frozenset[int]:
     return frozenset(i * steps // n for i in range(n))
 
 
-def training_record(counts: Sequence[tuple[int, int]], steps: int) -> dict[str, Any]:
+def training_record(counts: Sequence[tuple[int, int]], steps: int, drawing: int = 0) -> dict[str, Any]:
     """What a manifest says of a training of `steps` steps, some of them counted: (forward and backward, optimiser).
 
-    `step_flops`: mean of forward and backward over the counted steps, with its standard error and their number.
+    drawing: of the networks that only run, while the batch of a step is drawn. `step_flops`: that, and the mean of
+    forward and backward over the counted steps, with its standard error and their number.
     `training_flops`: of all steps. `optimiser_step_flops` stands apart, since other work than a network's is seldom
     counted; with Muon, whose orthogonalisation is matrix products, it is no small part of a small model's step.
     """
     model, optimiser = zip(*counts, strict=True)
-    mean = statistics.fmean(model)
+    mean = statistics.fmean(model) + drawing
     error = statistics.stdev(model) / len(model) ** 0.5 if len(model) > 1 else 0.0
     record = {"step_flops": round(mean), "step_flops_standard_error": round(error), "steps_counted": len(model)}
     return record | {

@@ -115,6 +115,7 @@ def train(
     training: Mapping[str, Any],
     hardware: Mapping[str, Any] | None = None,
     edges: tuple[str, ...] = (),
+    drawing_flops: int = 0,
     save_every: float = 60.0,
 ) -> nn.Module:
     """Train `module` in place and return it holding its moving average.
@@ -122,9 +123,10 @@ def train(
     name: in logs. stream: of the random draws, the name if not given; trainings of one stream draw the same batches.
     training: steps, batch (of all processes together), lr, precision. optimiser: see `build_optimisers`, plus warmup,
     floor, clip, ema. hardware, which changes no draw: device_batch (the most samples that a device takes at once),
-    compile (the repeated blocks), workers (threads that draw ahead). save_every: seconds between two resume states;
-    more if saving takes longer than one. Raises DivergedError on a non-finite loss or gradient, LostProcessError where
-    another process died.
+    compile (the repeated blocks), workers (threads that draw ahead). drawing_flops: of the networks that `draw` runs
+    for a whole batch, where it runs any; the loop counts the loss, its gradients and the update. save_every: seconds
+    between two resume states; more if saving takes longer than one. Raises DivergedError on a non-finite loss or
+    gradient, LostProcessError where another process died.
     """
     hardware, stream = hardware or {}, stream or name
     steps, resume = training["steps"], out / "resume"
@@ -234,7 +236,7 @@ def train(
         for k, v in trained.items():
             v.copy_(average[k])
     module.eval()
-    costs = {"parameters": sum(v.numel() for v in weights), **training_record(flops, steps)}
+    costs = {"parameters": sum(v.numel() for v in weights), **training_record(flops, steps, drawing_flops)}
     log.close(costs, {"pieces": pieces, **_speed(steps - first, training["batch"], log.seconds, batches.waited)})
     return module
 

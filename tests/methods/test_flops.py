@@ -88,6 +88,12 @@ def test_the_record_says_how_sure_its_mean_is():
     assert training_record([(10, 3)], 1)["step_flops_standard_error"] == 0
 
 
+def test_what_networks_do_while_a_batch_is_drawn_is_part_of_a_step():
+    counts = [(10, 3), (14, 3)]
+    bare, whole = training_record(counts, 100), training_record(counts, 100, drawing=5)
+    assert whole == {**bare, "step_flops": 17, "training_flops": 1700}
+
+
 def test_counting_changes_no_weight(tmp_path, monkeypatch):
     counting = fit(tmp_path / "a", 20, lambda _: 4, keep=(kept := []))
     monkeypatch.setattr(loop, "counted", lambda call: (call(), 0))

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from core.files import read_json
 from data.store import Split
-from methods.contract import PreparedData
+from methods.contract import PreparedData, Sizes
 from methods.mar3d import method
+from methods.mar3d.foresee import encoding_flops
 from methods.mar3d.latents import FILE, LatentPool, cache_bytes, statistics
-from methods.mar3d.method import fit_vae
+from methods.mar3d.method import fit_mar, fit_vae
 from methods.registry import resolve
 from methods.training.pool import SurfacePool, draw_views, view_shares
 
@@ -97,6 +99,26 @@ def test_latents_that_would_take_too_much_are_not_kept_and_are_still_standardise
     surfaces = SurfacePool(Split(prepared, "train"), torch.device("cpu"), occupancy=False)
     latents = draw(LatentPool(tmp_path, surfaces, torch.device("cpu"), "fp32"))
     assert (latents.std((0, 1)) - 1).abs().max() < 0.3  # of one view an object of a few objects
+
+
+@pytest.mark.parametrize(("name", "banks"), [("mar_lr", ["lr"]), ("mar_hr", ["lr", "hr"])])
+def test_encoding_on_the_fly_counts_as_part_of_a_step_and_reading_the_cache_does_not(
+    stage, prepared, tmp_path, name, banks
+):
+    params = dict(resolve("mar3d", "full", "smoke").params)
+    params[name] = {**params[name], "training": {**params[name]["training"], "steps": 2}}
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare/weights.safetensors").write_bytes((stage / "weights.safetensors").read_bytes())
+    costs = {}
+    for vae in (stage, tmp_path / "bare"):
+        data, out = PreparedData(prepared, "procedural", "smoke"), tmp_path / f"{vae.name}-{name}"
+        fit_mar(params, name, data, vae=vae, out=out, seed=0, device=torch.device("cpu"))
+        costs[vae] = read_json(out / "costs.json")
+    split = Split(prepared, "train")
+    sizes = Sizes(points=split.drawn, image_size=split.image_size)
+    encoding = params[name]["training"]["batch"] * sum(encoding_flops(params, bank, sizes) for bank in banks)
+    assert costs[tmp_path / "bare"]["step_flops"] == costs[stage]["step_flops"] + encoding
+    assert costs[tmp_path / "bare"]["training_flops"] == costs[stage]["training_flops"] + 2 * encoding
 
 
 def test_without_cache_and_surfaces_there_is_nothing_to_draw_from(stage, tmp_path):
