@@ -120,6 +120,9 @@ class Method(Protocol):
     def fit(self, stage: str, data: PreparedData, *, upstream: Mapping[str, Path], out: Path, seed: int) -> None:
         """Train one stage: leave `weights.safetensors`, `fit.jsonl` and (what it measures) `measured.json` in `out`.
 
+        The latter may name `caches`, files beside the weights that follow from them: archives leave those out, so that
+        whoever reads one makes it again where it is missing.
+
         May be killed at any moment and called again: it resumes from `out/resume/` and ends with the same
         weights as an uninterrupted run. `upstream` maps each stage it needs to that stage's folder.
         """

@@ -1,7 +1,8 @@
 """The record beside every result: which code, data, packages and machine made it, and what it took.
 
 `files` are hashed when they are written, so that a consumer can tell a whole set of weights from a torn one
-and knows when its own unfinished work belongs to other weights.
+and knows when its own unfinished work belongs to other weights. `caches` names files that follow from those: a stage
+is whole without them, archives leave them out, and the method makes them again where it wants them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,10 @@ def data_hash(folder: Path, *splits: str) -> str:
     return params_key([[split, path.name, _sha256(path)] for split, path in shards])
 
 
-def result_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of the files that a stage leaves (weights and the like, not its records)."""
-    paths = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in _NOT_RESULTS and p.name[0] != ".")
+def result_files(folder: Path, caches: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of the files that a stage leaves (weights and the like, not its records and `caches`)."""
+    but = {*_NOT_RESULTS, *caches}
+    paths = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in but and p.name[0] != ".")
     return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths}
 
 

@@ -172,7 +172,7 @@ def fit(
         "utilisation": utilisation(machine["device"], measured),
         **machine,
         **measured,
-        "files": {} if failure else manifest.result_files(out),
+        "files": {} if failure else manifest.result_files(out, measured.get("caches", ())),
     }
     write_json(out / DONE, record)
     write_json(out / manifest.FILE, record)
@@ -228,9 +228,8 @@ def _restored(out: Path, identity: Mapping[str, Any]) -> bool:
     if not (out / DONE).exists():
         return False
     record = read_json(out / DONE)
-    whole = (
-        record["status"] == "ok" and record["identity"] == identity and record["files"] == manifest.result_files(out)
-    )
+    found = manifest.result_files(out, record.get("caches", ()))
+    whole = record["status"] == "ok" and record["identity"] == identity and record["files"] == found
     if whole:
         print(f"{out}: finished before; keeping it", file=sys.stderr)
         write_json(out / manifest.FILE, record)

@@ -44,11 +44,13 @@ def parser() -> argparse.ArgumentParser:
     pack.add_argument("--out", type=Path, required=True, help="archive to write: .tar.gz, .tar.xz or .tar")
     pack.add_argument("--wheels", type=Path, help="folder of packages to take along")
     pack.add_argument("--stages", action="store_true", help="take finished stages along")
+    pack.add_argument("--caches", action="store_true", help="with their caches, such as latents, else made again there")
     pack.add_argument("--meshes", action="store_true", help="take the meshes, not the shards: they are prepared there")
     pack.add_argument("--limit", type=float, default=60, help="MB that the archive may have (default 60)")
     pack.add_argument("--allow-dirty", action="store_true", help="pack HEAD though tracked files differ from it")
     results = commands.add_parser("results", help="archive what this run has finished")
     results.add_argument("--out", type=Path, required=True, help="archive to write: .tar.gz, .tar.xz or .tar")
+    results.add_argument("--caches", action="store_true", help="with the stages' caches, such as latents")
     collect = commands.add_parser("collect", help="take the results of another machine into this run")
     collect.add_argument("archive", type=Path)
     collect.add_argument("--replace", action="store_true", help="also where another result lies")
@@ -76,14 +78,16 @@ def main() -> int:
         outcome.status(asked_for(set(arguments.targets)), dag.description)
         return 0
     if arguments.what == "pack":
-        chosen = {name: getattr(arguments, name) for name in ("limit", "wheels", "stages", "meshes", "allow_dirty")}
+        chosen = {
+            name: getattr(arguments, name) for name in ("limit", "wheels", "stages", "caches", "meshes", "allow_dirty")
+        }
         sizes = bundle.pack(dag, given, arguments.out, **chosen)
         whole = sizes.pop("whole")
         listed = ", ".join(f"{part} {size:.1f}" for part, size in sizes.items())
         print(f"{arguments.out}: {whole:.1f} MB ({listed} before compression)")
         return 0
     if arguments.what == "results":
-        count, size = results.gather(dag, arguments.out)
+        count, size = results.gather(dag, arguments.out, caches=arguments.caches)
         print(f"{arguments.out}: {count} results, {size:.1f} MB")
         return 0
     collected = results.collect(dag, arguments.archive, replace=arguments.replace)

@@ -3,7 +3,7 @@
     benchmark/               the code at HEAD
     benchmark/bundle.json    commit, dataset, scale, and size and SHA-256 of every file that is not code
     benchmark/bundle.yaml    the configuration: snakemake --configfile bundle.yaml …
-    benchmark/runs/…         prepared shards, and finished stages if asked for
+    benchmark/runs/…         prepared shards, and finished stages if asked for, without what can be made again
     benchmark/meshes/        the list of objects, where the dataset is a folder; if asked for, the meshes, and no shards
     benchmark/lists/         the same, where it is downloaded
     benchmark/wheels/        packages
@@ -37,6 +37,8 @@ from pipeline.objects import lists_of
 TOP = "benchmark"
 MANIFEST = "bundle.json"
 CONFIG = "bundle.yaml"
+FEATURES = "features"
+"""Folder beside the shards: what frozen encoders make of the images, a cache (`methods/training/features.py`)."""
 MODES = {".tar": "w", ".tar.gz": "w:gz", ".tar.xz": "w:xz"}
 
 
@@ -48,14 +50,15 @@ def pack(
     limit: float,
     wheels: Path | None,
     stages: bool,
+    caches: bool,
     meshes: bool,
     allow_dirty: bool,
 ) -> dict[str, float]:
     """Write the archive `out`; returns the size of its parts in MB, before compression, and of the `whole`.
 
     given: the configuration as it was given, without the defaults. limit: MB that the archive may have. stages: take
-    finished stages along. meshes: take the meshes and not the shards, which are prepared there. allow_dirty: pack HEAD
-    though tracked files differ from it; the manifest says so.
+    finished stages along; caches: with the files that follow from their weights. meshes: take the meshes and not the
+    shards, which are prepared there. allow_dirty: pack HEAD though tracked files differ from it; the manifest says so.
     """
     dirty = bool(_git("status", "--porcelain", "--untracked-files=no").strip())
     if dirty and not allow_dirty:
@@ -70,7 +73,7 @@ def pack(
     parts = {"meshes": list(names)} if meshes else {"shards": _prepared(dag)}
     if stages:
         done = [path.parent for path in Path(dag.root).glob("stages/*/seed*/manifest.json")]
-        parts["stages"] = [path for folder in done for path in files_of(folder)]
+        parts["stages"] = [path for folder in done for path in files_of(folder, caches=caches)]
     names |= {path: path.as_posix() for paths in parts.values() for path in paths if path not in names}
     if wheels is not None:
         parts["wheels"] = _files_below(wheels)
@@ -115,7 +118,7 @@ def _prepared(dag: Dag) -> list[Path]:
     missing = [path for path in (*dag.shards(None), f"{dag.prepared}/manifest.json") if not Path(path).is_file()]
     if missing:
         raise UserError(f"there is no {missing[0]}: prepare the data first (snakemake … -- describe)")
-    return _files_below(Path(dag.prepared))
+    return [path for path in _files_below(Path(dag.prepared)) if path.relative_to(dag.prepared).parts[0] != FEATURES]
 
 
 def unpack(path: Path, folder: Path) -> Path:
@@ -158,9 +161,14 @@ def describe(path: Path) -> dict[str, Any]:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def files_of(folder: Path) -> list[Path]:
-    """The files of a finished result: without unfinished work and what is being written."""
-    return [path for path in _files_below(folder) if "resume" not in path.relative_to(folder).parts]
+def files_of(folder: Path, *, caches: bool = False) -> list[Path]:
+    """The files of a finished result: without unfinished work and what is being written.
+
+    caches: with the files that its manifest calls so, which can be made again.
+    """
+    manifest = folder / "manifest.json"
+    but = {"resume"} if caches or not manifest.is_file() else {"resume", *read_json(manifest).get("caches", ())}
+    return [path for path in _files_below(folder) if but.isdisjoint(path.relative_to(folder).parts)]
 
 
 def _files_below(folder: Path) -> list[Path]:

@@ -38,12 +38,15 @@ class Collected:
     other: list[str]
 
 
-def gather(dag: Dag, out: Path) -> tuple[int, float]:
-    """Write all finished results of this run to the archive `out`; returns their number and the archive's MB."""
+def gather(dag: Dag, out: Path, *, caches: bool = False) -> tuple[int, float]:
+    """Write all finished results of this run to the archive `out`; returns their number and the archive's MB.
+
+    caches: with the files that follow from a stage's weights.
+    """
     results = {path.as_posix(): code for path, code in _finished(dag)}
     if not results:
         raise UserError(f"nothing is finished below {dag.root}: there is nothing to bring home")
-    files = {path: path.as_posix() for name in results for path in _members(Path(name))}
+    files = {path: path.as_posix() for name in results for path in _members(Path(name), caches=caches)}
     record = {"dataset": dag.dataset, "scale": dag.scale, "data_hash": _data_hash(dag), "results": results}
     record["made_from"] = made_from(dag)
     record["files"] = {name: describe(path) for path, name in files.items()}
@@ -138,8 +141,8 @@ def _order(path: Path) -> tuple[int, float, str]:
     return kind, record.stat().st_mtime if record.exists() else 0.0, path.as_posix()
 
 
-def _members(path: Path) -> list[Path]:
-    return [path] if path.is_file() else files_of(path)
+def _members(path: Path, *, caches: bool = False) -> list[Path]:
+    return [path] if path.is_file() else files_of(path, caches=caches)
 
 
 def _hashes(path: Path) -> dict[str, Any]:

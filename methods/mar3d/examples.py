@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from data.store import Split
 from methods.contract import PreparedData
 from methods.mar3d.latents import FILE as LATENTS
-from methods.mar3d.latents import LatentPool
+from methods.mar3d.latents import LatentPool, make_again
 from methods.training.draws import WHOLE, Share
 from methods.training.features import CachedFeatures, cached_features
 from methods.training.phases import phases_of
-from methods.training.pool import draw_views
+from methods.training.pool import Surfaced, draw_views
 from methods.training.streaming import Images, surfaces_of
 
 
@@ -54,8 +54,13 @@ class Examples:
         self.split, self.bank, self.batch, self.device = Split(data.folder, "train"), bank, training["batch"], device
         self.phases = phases_of(self.split, training)
         room, readers = hardware["memory_gb"], hardware["workers"]
-        cached = (vae / LATENTS).exists()
-        pool = None if cached else surfaces_of(self.split, device, memory_gb=room, readers=readers, occupancy=False)
+
+        def surfaces() -> Surfaced:
+            return surfaces_of(self.split, device, memory_gb=room, readers=readers, occupancy=False)
+
+        if not (vae / LATENTS).exists():
+            make_again(vae, self.split, surfaces, device)
+        pool = None if (vae / LATENTS).exists() else surfaces()
         self.latents = LatentPool(vae, pool, device, training["precision"], room)
         self.images = Images(self.split, device, memory_gb=room)
         self.rotated_share, self.augmentation = rotated_share, augmentation

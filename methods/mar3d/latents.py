@@ -1,18 +1,27 @@
-"""Latents of the training views: encoded once by the frozen VAE, standardised, resampled at every draw."""
+"""Latents of the training views: encoded once by the frozen VAE, standardised, resampled at every draw.
+
+Their posteriors lie beside the VAE's weights, in FILE, which is a cache: whoever misses it makes it again.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from core.errors import UserError
+from core.files import locked
 from core.progress import Progress
+from data.store import Split
 from methods.mar3d.pyramid_vae import BANKS, Posterior, PyramidVAE, build_vae
+from methods.training.checkpoint import save_tensors
 from methods.training.draws import WHOLE, Share
 from methods.training.flops import counted
 from methods.training.loop import autocast
@@ -21,6 +30,8 @@ from methods.training.streaming import Rows
 from methods.training.weights import frozen, load_weights, save_weights
 
 FILE = "latents.safetensors"
+CACHE_BYTES = 16e9
+"""The most that the kept latents may take; they are made in memory."""
 
 
 @torch.no_grad()
@@ -50,6 +61,38 @@ def encode_views(
 def cache_bytes(latent: Mapping[str, Any], posteriors: int) -> int:
     """What that many posteriors take, of all banks, as `encode_views` returns them."""
     return posteriors * sum(latent["tokens"][bank] for bank in BANKS) * 2 * latent["channels"] * 2
+
+
+def keeps(latent: Mapping[str, Any], posteriors: int) -> bool:
+    """Whether the VAE's stage keeps that many posteriors beside its weights."""
+    return latent["cache"] and cache_bytes(latent, posteriors) <= CACHE_BYTES
+
+
+def every_view(split: Split) -> tuple[Tensor, Tensor]:
+    """Objects and views, each (objects * views,), of which the posteriors are kept."""
+    n, views = len(split), split.n_views
+    return torch.arange(n).repeat_interleave(views), torch.arange(views).repeat(n)
+
+
+def keep(stage: Path, posteriors: Mapping[str, Tensor], views: int) -> None:
+    """Write the posteriors of `every_view`, by bank, beside the weights."""
+    save_tensors(stage / FILE, {bank: p.unflatten(0, (-1, views)) for bank, p in posteriors.items()})
+
+
+def make_again(stage: Path, split: Split, surfaces: Callable[[], Surfaced], device: torch.device) -> None:
+    """Encode the posteriors that a VAE's stage keeps, where they did not come along with its weights.
+
+    On one machine they are the same bytes again. Of several processes one encodes, and the others wait for it.
+    surfaces: reads those of the split; not called where nothing is encoded.
+    """
+    params = load_weights(stage, torch.device("cpu"))[0]["params"]
+    if not keeps(params["latent"], len(split) * split.n_views):
+        return
+    with locked(stage / ".latents.lock"):
+        if not (stage / FILE).exists():
+            print(f"{stage} has come without its {FILE}: encoding the views again", file=sys.stderr, flush=True)
+            vae, precision = load_vae(stage, device)[0], params["vae"]["training"]["precision"]
+            keep(stage, encode_views(vae, surfaces(), *every_view(split), precision), split.n_views)
 
 
 def statistics(posteriors: Tensor, weights: Tensor | None = None, rows: int = 4096) -> dict[str, Tensor]:
@@ -82,7 +125,10 @@ class LatentPool:
         self.pool, self.precision, self.device = pool, precision, device
         self.encoding = threading.Lock()
         cache = stage / FILE
-        self.cache = Rows(cache, device, memory_gb=memory_gb) if cache.exists() else None
+        try:
+            self.cache = Rows(cache, device, memory_gb=memory_gb) if cache.exists() else None
+        except SafetensorError as error:
+            raise UserError(f"{cache} cannot be read ({error}): delete it, and it is made again") from error
         if self.cache is None and pool is None:
             raise ValueError(f"{stage} holds no {FILE}, so the surfaces are needed to encode from")
 

@@ -23,12 +23,11 @@ from methods.layers.extraction import evaluate, surface
 from methods.mar3d import foresee
 from methods.mar3d.examples import Batch, Examples, augment
 from methods.mar3d.latents import FILE as LATENTS
-from methods.mar3d.latents import cache_bytes, encode_views, load_vae, save_vae, statistics
+from methods.mar3d.latents import cache_bytes, encode_views, every_view, keep, keeps, load_vae, save_vae, statistics
 from methods.mar3d.mar import MaskedAutoregressive, build_mar
 from methods.mar3d.pyramid_vae import BANKS, PyramidVAE, build_vae
 from methods.mar3d.sampling import sample
 from methods.training import processes
-from methods.training.checkpoint import save_tensors
 from methods.training.draws import Share
 from methods.training.flops import counted
 from methods.training.loop import autocast, device_of, seeded, train
@@ -42,9 +41,6 @@ BANK = {"mar_lr": "lr", "mar_hr": "hr", "mar_hr_direct": "hr"}
 
 MEASURED_OBJECTS = 10000
 """Over which latent statistics are measured where the latents are not kept anyway."""
-
-CACHE_BYTES = 16e9
-"""The most that the kept latents may take; they are made in memory."""
 
 
 class Mar3D:
@@ -78,8 +74,8 @@ class Mar3D:
 
     def kept_bytes(self, views: int) -> dict[str, float]:
         """See `methods.contract.Method`."""
-        latents = cache_bytes(self.params["latent"], views)
-        kept = {"latents": float(latents)} if self.params["latent"]["cache"] and latents <= CACHE_BYTES else {}
+        latent = self.params["latent"]
+        kept = {"latents": float(cache_bytes(latent, views))} if keeps(latent, views) else {}
         return kept | foresee.kept_features(self.params["image_encoder"], views)
 
 
@@ -96,13 +92,13 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
         return
     viou = {bank: reconstruction_viou(model, Split(data.folder, "val"), bank, device, precision) for bank in BANKS}
     n, views, upright = len(split), split.n_views, len(split.upright_views)
-    kept = latent["cache"] and cache_bytes(latent, n * views) <= CACHE_BYTES
+    kept = keeps(latent, n * views)
     if latent["cache"] and not kept:
         taken = f"{cache_bytes(latent, n * views) / 1e9:.0f} GB"
         print(f"the latents of all views would take {taken}: they are encoded as they are drawn", file=sys.stderr)
     # The statistics are those of what generators draw: rotated views as often as here.
     if kept:
-        objects, chosen = torch.arange(n).repeat_interleave(views), torch.arange(views).repeat(n)
+        objects, chosen = every_view(split)
         weights = view_shares(upright, views, vae["rotated_share"])[chosen]
     else:
         objects, weights = torch.arange(min(n, MEASURED_OBJECTS)), None
@@ -111,11 +107,12 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
     posteriors = encode_views(model, pool, objects, chosen, precision)
     measured = {bank: statistics(p, weights) for bank, p in posteriors.items()}
     if kept:
-        save_tensors(out / LATENTS, {bank: p.unflatten(0, (n, views)) for bank, p in posteriors.items()})
+        keep(out, posteriors, views)
     scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
     save_vae(out, model, scaling, {"vae": vae, "latent": latent})
     noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
-    write_json(out / "measured.json", {"dtype": precision, "val_viou": viou, "posterior_noise": noise})
+    caches = {"caches": [LATENTS]} if kept else {}
+    write_json(out / "measured.json", {"dtype": precision, "val_viou": viou, "posterior_noise": noise} | caches)
 
 
 def bank_shares(params: Mapping[str, Any]) -> dict[str, float]:

@@ -11,14 +11,12 @@ than the encoder's `cache_gb`, they are computed as images are drawn; which of t
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from core.errors import UserError
-from core.files import write_json
+from core.files import locked, write_json
 from core.identity import params_key, source_hash
 from core.progress import Progress
 from data.store import Split
@@ -63,7 +61,7 @@ class FeatureCache:
         files = range(-(-self.rows // ROWS))
         if all(self.path(number).exists() for number in files):
             return
-        with _locked(self.folder / "lock"):
+        with locked(self.folder / "lock"):
             missing = [number for number in files if not self.path(number).exists()]
             model = load() if missing else None
             progress = Progress(f"features {self.folder.name}", len(files), done=len(files) - len(missing))
@@ -160,11 +158,3 @@ def _check_room(folder: Path, size: int) -> None:
             f"image features need {needed / 1e9:.3g} GB in {folder}, where {free / 1e9:.3g} GB are free: lower "
             f"image_encoder.clip_dinov2.cache_gb, or set {ENVIRONMENT} to a folder with room"
         )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Alone among the processes that fill a cache; the lock ends with its process."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

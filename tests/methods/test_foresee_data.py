@@ -8,7 +8,7 @@ from data.store import Split
 from methods.foresee.data import data_text, foresee_data, objects_of, views_of
 from methods.foresee.sizes import configuration
 from methods.foresee.totals import foresee_kept
-from methods.mar3d.method import CACHE_BYTES
+from methods.mar3d.latents import CACHE_BYTES
 from methods.registry import resolve
 from methods.training.pool import SurfacePool
 from methods.training.streaming import Images

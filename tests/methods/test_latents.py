@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from core.errors import UserError
 from core.files import read_json
 from data.store import Split
 from methods.contract import PreparedData, Sizes
-from methods.mar3d import method
+from methods.mar3d import latents
 from methods.mar3d.foresee import encoding_flops
 from methods.mar3d.latents import FILE, LatentPool, cache_bytes, statistics
 from methods.mar3d.method import fit_mar, fit_vae
@@ -59,10 +60,10 @@ def draw(pool, bank="hr", n=2000):
 
 @pytest.mark.parametrize("bank", ["lr", "hr"])
 def test_draws_have_zero_mean_and_unit_variance(stage, bank):
-    latents = draw(LatentPool(stage, None, torch.device("cpu"), "fp32"), bank)
-    assert latents.mean((0, 1)).abs().max() < 0.1
-    assert (latents.std((0, 1)) - 1).abs().max() < 0.05
-    assert not latents.requires_grad
+    drawn = draw(LatentPool(stage, None, torch.device("cpu"), "fp32"), bank)
+    assert drawn.mean((0, 1)).abs().max() < 0.1
+    assert (drawn.std((0, 1)) - 1).abs().max() < 0.05
+    assert not drawn.requires_grad
 
 
 def test_encoding_on_the_fly_gives_the_cached_latents(stage, prepared, tmp_path):
@@ -92,19 +93,21 @@ def test_latents_that_would_take_too_much_are_not_kept_and_are_still_standardise
     params = resolve("mar3d", "full", "smoke").params
     params = {**params, "vae": {**params["vae"], "training": {**params["vae"]["training"], "steps": 5}}}
     assert cache_bytes(params["latent"], 10) == 10 * (4 + 16) * 2 * 4 * 2
-    monkeypatch.setattr(method, "CACHE_BYTES", 1)
+    monkeypatch.setattr(latents, "CACHE_BYTES", 1)
     data = PreparedData(prepared, "procedural", "smoke")
     fit_vae(params, data, out=tmp_path, seed=0, device=torch.device("cpu"))
     assert "encoded as they are drawn" in capsys.readouterr().err and not (tmp_path / FILE).exists()
+    assert "caches" not in read_json(tmp_path / "measured.json")
     surfaces = SurfacePool(Split(prepared, "train"), torch.device("cpu"), occupancy=False)
-    latents = draw(LatentPool(tmp_path, surfaces, torch.device("cpu"), "fp32"))
-    assert (latents.std((0, 1)) - 1).abs().max() < 0.3  # of one view an object of a few objects
+    drawn = draw(LatentPool(tmp_path, surfaces, torch.device("cpu"), "fp32"))
+    assert (drawn.std((0, 1)) - 1).abs().max() < 0.3  # of one view an object of a few objects
 
 
 @pytest.mark.parametrize(("name", "banks"), [("mar_lr", ["lr"]), ("mar_hr", ["lr", "hr"])])
 def test_encoding_on_the_fly_counts_as_part_of_a_step_and_reading_the_cache_does_not(
-    stage, prepared, tmp_path, name, banks
+    stage, prepared, tmp_path, monkeypatch, name, banks
 ):
+    monkeypatch.setattr(latents, "CACHE_BYTES", 1)  # or the missing cache would be made
     params = dict(resolve("mar3d", "full", "smoke").params)
     params[name] = {**params[name], "training": {**params[name]["training"], "steps": 2}}
     (tmp_path / "bare").mkdir()
@@ -119,6 +122,29 @@ def test_encoding_on_the_fly_counts_as_part_of_a_step_and_reading_the_cache_does
     encoding = params[name]["training"]["batch"] * sum(encoding_flops(params, bank, sizes) for bank in banks)
     assert costs[tmp_path / "bare"]["step_flops"] == costs[stage]["step_flops"] + encoding
     assert costs[tmp_path / "bare"]["training_flops"] == costs[stage]["training_flops"] + 2 * encoding
+
+
+def test_a_training_makes_a_missing_cache_again_the_same_bytes(stage, prepared, tmp_path, capsys):
+    assert read_json(stage / "measured.json")["caches"] == [FILE]
+    params = dict(resolve("mar3d", "full", "smoke").params)
+    params["mar_lr"] = {**params["mar_lr"], "training": {**params["mar_lr"]["training"], "steps": 3}}
+    bare = tmp_path / "vae"
+    bare.mkdir()
+    (bare / "weights.safetensors").write_bytes((stage / "weights.safetensors").read_bytes())
+    for vae, out in ((stage, "whole"), (bare, "again"), (bare, "kept")):
+        data = PreparedData(prepared, "procedural", "smoke")
+        fit_mar(params, "mar_lr", data, vae=vae, out=tmp_path / out, seed=0, device=torch.device("cpu"))
+    assert capsys.readouterr().err.count("encoding the views again") == 1
+    assert (bare / FILE).read_bytes() == (stage / FILE).read_bytes()
+    weights = {(tmp_path / out / "weights.safetensors").read_bytes() for out in ("whole", "again", "kept")}
+    assert len(weights) == 1
+
+
+def test_a_torn_cache_is_one_sentence(stage, tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes((stage / "weights.safetensors").read_bytes())
+    (tmp_path / FILE).write_bytes((stage / FILE).read_bytes()[:-1])
+    with pytest.raises(UserError, match="delete it, and it is made again"):
+        LatentPool(tmp_path, None, torch.device("cpu"), "bf16")
 
 
 def test_without_cache_and_surfaces_there_is_nothing_to_draw_from(stage, tmp_path):

@@ -193,7 +193,8 @@ def test_the_command_line_starts_as_many_processes_as_divide_the_batch(prepared,
     (folder,) = (path.parent for path in tmp_path.rglob("manifest.json"))
     manifest = read_stage(folder)
     assert (manifest["status"], manifest["processes"], manifest["resumes"]) == ("ok", 2, 0)
-    assert sorted(manifest["files"]) == ["latents.safetensors", "weights.safetensors"]
+    assert (sorted(manifest["files"]), manifest["caches"]) == (["weights.safetensors"], ["latents.safetensors"])
+    assert (folder / "latents.safetensors").exists()
     assert len(list((folder / "tensorboard").iterdir())) == 1  # one process writes
 
 

@@ -64,6 +64,24 @@ def test_a_finished_stage_survives_the_loss_of_its_manifest(data, tmp_path, monk
         fit(data, tmp_path)
 
 
+def test_a_stage_is_whole_without_its_caches(data, tmp_path, monkeypatch):
+    def keeping(self, stage, data, *, upstream, out, seed):
+        SilhouetteEllipsoid.fit(self, stage, data, upstream=upstream, out=out, seed=seed)
+        (out / "kept.bin").write_bytes(b"follows from the weights")
+        (out / "measured.json").write_text('{"caches": ["kept.bin"]}')
+
+    use(monkeypatch, fit=keeping)
+    manifest = fit(data, tmp_path)
+    assert (list(manifest["files"]), manifest["caches"]) == (["weights.safetensors"], ["kept.bin"])
+    (path,) = tmp_path.rglob("manifest.json")
+    (path.parent / "kept.bin").unlink()
+    assert read_stage(path.parent) == manifest
+    path.unlink()
+    use(monkeypatch, fit=lambda *_, **__: pytest.fail("fitted again"))
+    assert fit(data, tmp_path) == manifest
+    assert {row["status"] for row in generate(data, tmp_path)} == {"ok"}
+
+
 def test_manifest_says_what_made_the_stage(data, tmp_path):
     manifest = fit(data, tmp_path)
     stage = resolve("template", "full", "smoke").stages[0]

@@ -32,7 +32,7 @@ def snakemake(root, *arguments):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A committed checkout with prepared data and one trained stage of the template."""
+    """A committed checkout with prepared data and one trained stage of the template, which keeps a cache."""
     root = tmp_path_factory.mktemp("home") / "checkout"
     for name in ROOMS:
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "recorded", "*.md"))
@@ -44,6 +44,12 @@ def home(tmp_path_factory):
     (root / "bundle.yaml").write_text(CONFIG)
     stage = _names(root).stages_of(_words(method="template", variant="full", seed="0"))
     snakemake(root, "--", *stage)
+    manifest = root / stage[0]
+    manifest.write_text(json.dumps(read_json(manifest) | {"caches": ["kept.safetensors"]}))
+    (manifest.parent / "kept.safetensors").write_bytes(b"large")
+    features = root / _names(root).prepared / "features/clip-0123456789"
+    features.mkdir(parents=True)
+    (features / "00000.safetensors").write_bytes(b"larger")
     return root
 
 
@@ -104,6 +110,23 @@ def test_what_comes_back_counts_as_done_and_only_once(home, away, tmp_path):
         assert "tracked files differ from HEAD" in said
     finally:
         source.write_text(text)
+
+
+def names_in(archive):
+    with tarfile.open(archive) as members:
+        return [member.name for member in members]
+
+
+def test_caches_stay_here_unless_they_are_asked_for(home, away, tmp_path):
+    assert not list(away.glob("runs/**/kept.safetensors")) and not list(away.glob("runs/**/features"))
+    options = ["--configfile", "bundle.yaml", "--out", tmp_path / "a.tar"]
+    run(home, "pipeline", "pack", "--stages", "--caches", *options)
+    assert sum(name.endswith("kept.safetensors") for name in names_in(tmp_path / "a.tar")) == 1
+    for given, times in ([], 0), (["--caches"], 1):
+        run(home, "pipeline", "results", *given, *options)
+        names = names_in(tmp_path / "a.tar")
+        assert sum(name.endswith("kept.safetensors") for name in names) == times
+        assert sum(name.endswith("weights.safetensors") for name in names) == 1
 
 
 BOX = "{}f 1 2 4 3\nf 5 7 8 6\nf 1 5 6 2\nf 3 4 8 7\nf 1 3 7 5\nf 2 6 8 4\n"
