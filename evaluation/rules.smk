@@ -15,9 +15,10 @@ rule score:
         code=dag.score_code,
     threads: 2
     resources:
+        gpu=dag.gpus_of_score,
         mem_mb=needs.memory("score", dag.scale),
         runtime=needs.minutes("score", dag.scale),
     message:
         "score {wildcards.method}/{wildcards.variant}, seed {wildcards.seed}, under {wildcards.protocol}"
     shell:
-        "python -m evaluation rows {params.run} --seed {wildcards.seed} --threads {threads} --out {output} 2>&1 | tee {log}"
+        "python -m pipeline alone --gpus {resources.gpu} {log}.lock python -m evaluation rows {params.run} --seed {wildcards.seed} --threads {threads} --out {output} 2>&1 | tee {log}"

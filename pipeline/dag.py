@@ -11,6 +11,7 @@ parses the workflow again. Methods that take `wildcards` are input or parameter 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from core.errors import UserError
 from core.identity import ROOT, params_key, source_hash
 from data.sources import DOWNLOADED, SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
+from evaluation.backends_command import BACKENDS
 from methods import registry
 from methods.external import folder as external
 from methods.layers.pretrained import wanted
@@ -259,6 +261,12 @@ class Dag:
 
     # ------------------------------------------------------------ evaluation and reports
 
+    def gpus_of_score(self, wildcards: Any) -> int:
+        """GPUs that a scoring asks for: one where it is shown and the backend would use it; without, it sees none."""
+        chosen = self.config["evaluation"].get("backend", "auto")
+        on_gpu = [name for name in BACKENDS if name not in ("auto", "cpu") and chosen in ("auto", name)]
+        return int(shows_gpu() and any(importlib.util.find_spec(name) for name in on_gpu))
+
     def score_arguments(self, wildcards: Any) -> str:
         """The command line of a scoring, without seed, threads and output."""
         method, variant, seed = wildcards.method, wildcards.variant, int(wildcards.seed)
@@ -323,3 +331,9 @@ def missing_lists(source: Mapping[str, Any]) -> list[str]:
 
 def _options(values: Mapping[str, Any]) -> str:
     return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in values.items())
+
+
+def shows_gpu() -> bool:
+    """Whether this machine, or what a scheduler gave of it, shows any GPU."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return bool(visible) if visible is not None else Path("/dev/nvidiactl").exists()

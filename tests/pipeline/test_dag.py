@@ -1,11 +1,16 @@
+import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from core.errors import UserError
+from core.identity import ROOT
 from evaluation import protocol
 from methods import registry
 from pipeline import config
@@ -157,6 +162,38 @@ def test_a_dataset_without_test_objects_is_refused_at_once(tmp_path):
 def test_a_gpu_is_asked_for_only_where_one_is_visible(monkeypatch, value, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert Dag.gpus(None) == gpus
+
+
+@pytest.mark.parametrize(
+    ("backend", "installed", "visible", "gpus"),
+    [
+        ("auto", (), "0", 0),  # the CPU path
+        ("auto", ("kaolin",), "0", 1),
+        ("auto", ("kaolin",), "", 0),
+        ("cpu", ("kaolin", "pytorch3d"), "0", 0),
+        ("pytorch3d", ("pytorch3d",), "0,1", 1),
+        ("pytorch3d", ("pytorch3d",), "", 0),  # which then runs on the CPU
+    ],
+)
+def test_a_scoring_asks_for_a_gpu_only_where_its_backend_would_use_one(
+    monkeypatch, tmp_path, backend, installed, visible, gpus
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
+    assert dag(evaluation={"backend": backend}).gpus_of_score(wildcards(method="mar3d")) == gpus
+
+
+@pytest.mark.parametrize(("visible", "gpus"), [("", 0), ("0", 1)])
+def test_a_scoring_locks_its_card_as_a_training_does_or_sees_none(tmp_path, visible, gpus):
+    (tmp_path / "site/pytorch3d").mkdir(parents=True)
+    (tmp_path / "site/pytorch3d/__init__.py").touch()
+    command = [sys.executable, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile", "--cores", "2", "-n", "-p"]
+    command += ["--config", "scale=smoke", "--", "runs/procedural/smoke/rows/v1/mean_shape/full/seed0.parquet"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": visible, "PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = re.findall(r"python -m pipeline alone (.*) python -m evaluation rows", done.stdout)
+    assert line == f"--gpus {gpus} runs/procedural/smoke/logs/score/v1-mean_shape-full-seed0.log.lock"
 
 
 def test_an_artefact_needs_the_rows_of_those_it_is_judged_on_each_once():
