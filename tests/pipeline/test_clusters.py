@@ -45,6 +45,14 @@ def test_what_is_asked_for_grows_when_memory_was_short():
     assert all(set(scales) == {"smoke", "cpu", "gpu", "paper"} for scales in needs.NEEDS.values())
 
 
+@pytest.mark.parametrize("scale", ["gpu", "paper"])
+def test_a_training_may_take_half_as_long_again_as_the_plan_foresees(scale):
+    section = (ROOT / "docs/plan.md").read_text().split(f"\n## Scale `{scale}`\n")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")] for line in section.splitlines() if line.startswith("|")]
+    hours = [float(row[rows[0].index("GPU-hours")]) for row in rows[2:]]
+    assert len(hours) > 4 and max(hours) * 1.5 <= needs.minutes("fit", scale) / 60
+
+
 @pytest.mark.parametrize("name, cores", [("slurm", []), ("multi_gpu", ["--cores", "2"])])
 def test_the_whole_table_is_planned_on_a_machine_without_the_cluster_or_the_cards(tmp_path, name, cores):
     process = snakemake(tmp_path, name, *cores, "-n", "--config", "scale=gpu", "--", "reports/table2.csv")
