@@ -28,7 +28,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--method", nargs="+", metavar="METHOD/VARIANT", help="settings; by default all that the scale's tables ask for"
     )
     plan.add_argument("--gpu", default="h100", help="a card of methods/foresee/cards.yaml (default: %(default)s)")
-    plan.add_argument("--gpus", type=int, default=1, help="cards side by side, for the hours (default: %(default)s)")
+    plan.add_argument("--gpus", type=int, default=1, help="cards that share each training (default: %(default)s)")
     plan.add_argument(
         "--utilisation", type=float, default=0.4, help="share of the peak that is reached (default: %(default)s)"
     )
@@ -74,7 +74,7 @@ def plan(args: argparse.Namespace) -> None:
     def told(name: str) -> None:
         print(f"\rcounting {name}".ljust(79), end="", file=sys.stderr, flush=True)
 
-    stages, generations = foresee(settings, args.scale, sizes, card, args.utilisation, told)
+    stages, generations = foresee(settings, args.scale, sizes, card, args.utilisation, told, args.gpus)
     print("\r".ljust(80) + "\r", end="", file=sys.stderr, flush=True)
     kept, memory_gb = foresee_kept(settings, args.scale, views_of(config, objects)["train"])
     data = foresee_data(config, dataset, objects, kept, memory_gb)

@@ -16,12 +16,13 @@ MEMORY = ("weights", "gradients", "moments", "average", "frozen_bytes", "activat
 
 
 def stage_record(foreseen: ForeseenStage) -> dict[str, Any]:
-    """One stage in full, lengths in bytes and operations; None for what is not foreseen."""
+    """One stage in full, lengths in bytes (of one card) and operations; None for what is not foreseen."""
     record: dict[str, Any] = {"stage": foreseen.stage, "settings": list(foreseen.users)}
     record["reason"], traced = foreseen.reason or None, foreseen.traced
     numbers = ("parameters", "frozen", "flops", "optimiser_flops", *MEMORY, "memory")
     as_measured = {"flops": "step_flops", "optimiser_flops": "optimiser_step_flops"}  # as in a manifest
     record |= {as_measured.get(name, name): getattr(traced, name, None) for name in numbers}
+    record |= {"step_flops": foreseen.step_flops} if traced else {}
     record |= {"batch": foreseen.batch, "steps": foreseen.steps, "samples": foreseen.samples} if traced else {}
     return record | ({"training_flops": foreseen.flops, "gpu_hours": foreseen.gpu_hours} if traced else {})
 
@@ -59,7 +60,7 @@ def as_text(
     gpus: int,
     utilisation: float,
 ) -> str:
-    """Two tables and the sum. Parameters in millions, memory in GB (10^9 bytes)."""
+    """Two tables and the sum. Parameters in millions, memory in GB (10^9 bytes), of each of `gpus` cards."""
     head = ["stage", "params", "weights", "grads", "moments", "ema", "frozen", "activ.", "sum GB"]
     head += ["batch", "TFLOP/step", "steps", "samples", "GPU-hours"]
     rows, notes = [head], []
@@ -73,11 +74,13 @@ def as_text(
         memory = [f"{getattr(t, name) / GIGA:.2f}" for name in MEMORY]
         mark = " !" if t.memory / GIGA > card.memory_gb else ""
         rows.append([s.stage, f"{t.parameters / 1e6:.1f} M", *memory, f"{t.memory / GIGA:.1f}{mark}"])
-        rows[-1] += [f"{s.batch}", f"{(t.flops + t.optimiser_flops) / TERA:.3g}", f"{s.steps:,}", f"{s.samples:,}"]
+        rows[-1] += [f"{s.batch}", f"{s.flops / s.steps / TERA:.3g}", f"{s.steps:,}", f"{s.samples:,}"]
         rows[-1] += ["-" if s.reason else hours(s.gpu_hours)]
     too_large = [s.stage for s in stages if s.traced and s.traced.memory / GIGA > card.memory_gb]
     if too_large:
-        notes.append(f"! more than the {card.memory_gb:g} GB of {card.label}: give it a smaller batch on each card")
+        notes.append(
+            f"! more than the {card.memory_gb:g} GB of {card.label}: share its batch among more cards (--gpus)"
+        )
     made = [["generation of one mesh", "sample TFLOP", "decode TFLOP", "GPU-seconds"]]
     for g in generations:
         if g.reason:
@@ -85,6 +88,8 @@ def as_text(
             continue
         made.append([g.setting, *(f"{g.flops.get(k, 0) / TERA:.3g}" for k in ("sample", "decode")), f"{g.seconds:.3g}"])
     total = sum(s.gpu_hours for s in stages)
+    if gpus > 1:
+        notes.append(f"memory is of each of {gpus} cards, which share the batch of a training")
     share = f"{utilisation:.0%} of {card.tflops:g} TFLOP/s ({card.label}, dense bf16)"
     lines = [*aligned(rows), "", f"training: {hours(total)} GPU-hours at {share}"]
     lines[-1] += f"; {total / gpus:,.1f} hours on {gpus} cards that lose nothing" if gpus > 1 else ""

@@ -1,7 +1,8 @@
 """What many settings take together: each stage once, however many settings share it, and each setting's generation.
 
 What is counted: `trace` runs one step of a stage at its configured batch on the meta device. What is assumed: that a
-card reaches the stated share (utilisation) of its published bf16 peak, and that cards in parallel lose nothing.
+card reaches the stated share (utilisation) of its published bf16 peak, and that cards in parallel lose nothing. Where
+several share a training, each takes its part of the batch and makes the whole update.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ TERA = 1e12
 class ForeseenStage:
     """One stage. users: the settings that need it. reason: what is not foreseen and why, or empty.
 
-    traced: None where nothing is. batch: samples of a step; memory is of one card that takes them all. reached: FLOPs
-    a second that a card is expected to make.
+    traced: a step of one of the `gpus` cards that share the training, with its part of the batch; None where nothing is
+    foreseen. batch: samples of a step of all of them. reached: FLOPs a second that a card is expected to make.
     """
 
     stage: str
@@ -35,6 +36,12 @@ class ForeseenStage:
     batch: int = 0
     steps: int = 0
     reached: float = 0.0
+    gpus: int = 1
+
+    @property
+    def step_flops(self) -> float:
+        """Forward and backward of all cards, without their updates: each card makes the whole update."""
+        return self.traced.flops * self.gpus if self.traced else 0.0
 
     @property
     def samples(self) -> int:
@@ -43,12 +50,12 @@ class ForeseenStage:
 
     @property
     def flops(self) -> float:
-        """Of the whole training."""
-        return (self.traced.flops + self.traced.optimiser_flops) * self.steps if self.traced else 0.0
+        """Of the whole training, on all cards."""
+        return (self.step_flops + self.traced.optimiser_flops * self.gpus) * self.steps if self.traced else 0.0
 
     @property
     def gpu_hours(self) -> float:
-        """Of the whole training, however many cards share it."""
+        """Of the whole training: hours on one card, or the sum over the cards that share it."""
         return self.flops / self.reached / HOUR if self.traced else 0.0
 
 
@@ -69,11 +76,13 @@ def foresee(
     card: Card,
     utilisation: float,
     told: Callable[[str], None] = lambda _: None,
+    gpus: int = 1,
 ) -> tuple[list[ForeseenStage], list[ForeseenGeneration]]:
     """The stages (each once, in the order in which they are trained) and the settings' generation, foreseen.
 
-    settings: (method, variant). told: is handed what is counted next, for a progress line. Raises UserError for an
-    unknown setting or scale, or a utilisation outside of (0, 1].
+    settings: (method, variant). told: is handed what is counted next, for a progress line. gpus: cards that share each
+    training. Raises UserError for an unknown setting or scale, a utilisation outside of (0, 1], or a number of cards
+    that does not divide a stage's batch.
     """
     if not 0 < utilisation <= 1:
         raise UserError(f"--utilisation is {utilisation:g}: it is a share of the card's peak, above 0 and at most 1")
@@ -88,7 +97,7 @@ def foresee(
     stages = []
     for name, stage in found.items():
         told(name)
-        stages.append(_stage(stage, scale, sizes, tuple(users[name]), reached))
+        stages.append(_stage(stage, scale, sizes, tuple(users[name]), reached, gpus))
     generations = []
     for plan in plans:
         told(f"generation of {plan.setting}")
@@ -96,17 +105,25 @@ def foresee(
     return stages, generations
 
 
-def _stage(stage: StageSpec, scale: str, sizes: Sizes, users: tuple[str, ...], reached: float) -> ForeseenStage:
+def _stage(
+    stage: StageSpec, scale: str, sizes: Sizes, users: tuple[str, ...], reached: float, gpus: int
+) -> ForeseenStage:
     step = made_up_step(stage, scale, sizes, batch=None, device="meta")
     if step is None:
         return ForeseenStage(stage.folder_name, users, f"{stage.owner} has no step_of, so nothing is foreseen")
+    batch, steps = step.training["batch"], step.training["steps"]
+    if batch % gpus:
+        raise UserError(
+            f"--gpus is {gpus}, and the batch of {stage.name} is {batch}: give a number of cards that divides it"
+        )
+    if gpus > 1:
+        step = made_up_step(stage, scale, sizes, batch=batch // gpus, device="meta")
     if step.training["precision"] != "bf16":
         reason = f"trains in {step.training['precision']}, and the peaks of cards are of bf16: no hours are foreseen"
         reached = float("inf")
     else:
         reason = ""
-    batch, steps = step.training["batch"], step.training["steps"]
-    return ForeseenStage(stage.folder_name, users, reason, trace(step), batch, steps, reached)
+    return ForeseenStage(stage.folder_name, users, reason, trace(step), batch, steps, reached, gpus)
 
 
 def made_up_step(stage: StageSpec, scale: str, sizes: Sizes, *, batch: int | None, device: str) -> Step | None:

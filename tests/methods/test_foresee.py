@@ -235,6 +235,27 @@ def test_hours_follow_from_flops_and_the_stated_share():
     assert "2 cards" in as_text(stages, generations, card, 2, 0.5)
 
 
+def test_of_cards_that_share_a_training_each_takes_its_part_of_the_batch():
+    """What is held stays; activations and products go with the samples, updates with the cards."""
+    card, settings = get_card("h100"), [("mar3d", "no_mar_hr")]
+    (alone, _), (shared, _) = (foresee(settings, "smoke", TINY, card, 0.5, gpus=gpus) for gpus in (1, 4))
+    for one, four in zip(alone, shared, strict=True):
+        assert (four.batch, four.steps, four.samples) == (one.batch, one.steps, one.samples)
+        whole, part = one.traced, four.traced
+        for held in ("weights", "gradients", "moments", "average", "parameters"):
+            assert getattr(part, held) == getattr(whole, held)
+        copies = 2 * whole.parameters  # of weights, in bf16
+        assert part.activations <= whole.activations / 4 + copies and part.memory < whole.memory
+        assert four.step_flops == pytest.approx(one.step_flops, rel=0.01)  # but for work on the queries alone
+        assert four.flops == pytest.approx((four.step_flops + 4 * whole.optimiser_flops) * one.steps)
+    text = as_text(shared, [], card, 4, 0.5)
+    assert "memory is of each of 4 cards" in text and "memory is of each" not in as_text(alone, [], card, 1, 0.5)
+    with pytest.raises(
+        UserError, match="--gpus is 3, and the batch of vae is 8: give a number of cards that divides it"
+    ):
+        foresee(settings, "smoke", TINY, card, 0.5, gpus=3)
+
+
 def test_table_2_and_the_dit_cascade_take_one_h100_45_minutes_at_gpu():
     """Of a card that reaches a quarter of its peak, with a minute for each process to start, read and end."""
     config = configuration("gpu")
