@@ -51,7 +51,7 @@ def variants(count: int) -> list[str]:
 
 
 def config_of(settings: int, seeds: int, dataset: str, objects: int = 6000) -> dict[str, Any]:
-    """The configuration of a run of so many settings and seeds, of procedural objects."""
+    """The configuration of a run of that many settings and seeds, of procedural objects."""
     counts = {"train": objects, "val": 64, "test": 64}
     source = {"source": "procedural", "counts": counts, "families": ["chair", "mug"]}
     return {

@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 LEAST_ROUNDS = 3
-"""Fewer have no quartiles; so many are made even where they take longer than was allowed."""
+"""Fewer have no quartiles; that many are made even where they take longer than was allowed."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What a result was made from: hashes of parameters and of source code.
 
 Snakemake sees the text of a rule but not the modules behind `python -m …`; rules therefore carry
-`source_hash` of what they run as a parameter. The hash is of the syntax tree, so comments, docstrings
-and formatting do not re-run a training.
+`source_hash` of what they run as a parameter. The hash is of the syntax tree without strings that stand alone, so
+comments, docstrings and formatting do not re-run a training.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ def params_key(params: Any, length: int = 10) -> str:
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
-            first = body[0]
-            value = first.value if isinstance(first, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                node.body = body[1:]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [statement for statement in node.body if not _is_text(statement)]
     return tree
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is a string alone: a docstring, of a module, class or function or below an attribute."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Which objects of a dataset test a generator: those that are not too simple, then so many by a seeded hash.
+"""Which objects of a dataset test a generator: those that are not too simple, then that many by a seeded hash.
 
 The paper draws 100 objects of each test set at random and does not say which. Here the choice is a rule, so that
 anyone with the dataset can make the same list: an object is too simple if it

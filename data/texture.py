@@ -97,7 +97,7 @@ def texture_of(mesh, *, turned: bool = False) -> Texture | None:
 
 
 def merged(textures: Sequence[Texture | None], faces: Sequence[int]) -> Texture | None:
-    """One texture for parts put one after the other, of so many `faces` each; None if no part has one."""
+    """One texture for parts put one after the other, of that many `faces` each; None if no part has one."""
     if all(texture is None for texture in textures):
         return None
     pages: list[np.ndarray] = []

@@ -45,7 +45,7 @@ def spheres(pairs: int) -> list[Pair]:
 
 
 def meshes(paths: Iterable[Path], count: int) -> list[Pair]:
-    """`count` of these mesh files, chosen by a hash of their names. Raises UserError if so many cannot be read."""
+    """`count` of these mesh files, chosen by a hash of their names. Raises UserError if that many cannot be read."""
     found: list[Pair] = []
     for path in sorted(paths, key=lambda path: (seed_of("floor", path.stem), str(path))):
         if len(found) == count:

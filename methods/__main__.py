@@ -33,7 +33,7 @@ from core.errors import UserError, run_cli
 from core.files import write_json
 from methods import guidance, idle
 from methods.foresee import command as foresee_command
-from methods.registry import SCALES, generated_folder, load_methods, resolve
+from methods.registry import SCALES, generated_folder, get_method, load_methods, resolve
 from methods.training import processes
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -100,9 +100,10 @@ def show_method(name: str, variant: str | None, scale: str) -> None:
     """Print what a method resolves to."""
     import yaml
 
-    known = load_methods()
-    plan = resolve(name, variant or (known[name].first_variant if name in known else "full"), scale)
+    plan = resolve(name, variant or get_method(name).first_variant, scale)
     print(f"{plan.method.label} ({plan.method.name}/{plan.variant.name}, scale {scale}): {plan.method.summary}")
+    for reference in (*plan.method.references, *plan.method.links.values()):
+        print(f"  {reference}")
     print(f"variants: {' '.join(plan.method.variants)}")
     print(yaml.safe_dump({"params": dict(plan.params)}, sort_keys=False).rstrip())
     print("stages:" + ("" if plan.stages else " none"))
@@ -177,7 +178,8 @@ def main() -> None:
     plan = resolve(args.method, args.variant, args.scale)
     if args.command == "fit" and args.killed is None:
         batches = idle.batches_of(plan.stage(args.stage).params)
-        if args.processes > 1 and processes.count() == 1 and (count := idle.told(args.processes, batches)) > 1:
+        several = args.processes > 1 and processes.count() == 1 and batches  # without a batch there is nothing to share
+        if several and (count := idle.told(args.processes, batches)) > 1:
             return start_processes(count)
         if not idle.take_part(batches):
             return None

@@ -82,6 +82,7 @@ class Generator(Protocol):
 
     It may also have `flops(images, *, rngs) -> Mapping[str, float]`, the floating-point operations of one object by
     part (as in `Mesh.seconds`), counted by generating from these images; they stand in the generation's manifest.
+    `precision` (`bf16` or `fp32`, the default) is what it computes in, for the same manifest.
     And `viou(samples, *, rngs) -> list[float | None]`, the volume IoU of the field generated from the image of each
     `data.store.Sample` with its true shape: what `python -m methods guidance` compares, on the validation split alone.
     """
@@ -111,8 +112,8 @@ class Method(Protocol):
     which has shapes and no numbers); `upstream` maps each stage it needs to the params that stage was trained with,
     and `batch` None is the configured one. And `object_flops(stages, sizes) -> Mapping[str, float]`, the
     floating-point operations of generating one object by part, where `stages` maps names to such params. And
-    `kept_bytes(views) -> Mapping[str, float]`, what it keeps of so many training views beside its weights, by name.
-    What they call stands in `foresee.py`: no code hash counts that file.
+    `kept_bytes(views) -> Mapping[str, float]`, what it keeps of that many training views beside its weights, by name.
+    Put what they call in `foresee.py` (or `foresee_….py`), which no code hash counts.
     """
 
     def __init__(self, params: Mapping[str, Any]) -> None: ...

@@ -119,7 +119,7 @@ def generate(
         "seconds": round(time.monotonic() - begin, 3),
         "peak_memory_mb": manifest.peak_memory_mb(),
         **energy.record(meter, on_gpu=device == "cuda"),
-        **manifest.environment(device, threads),
+        **manifest.environment(device, threads, getattr(generator, "precision", "fp32")),
     }
     write_json(out / manifest.FILE, record)
     write_text(out / ROWS, text)

@@ -42,19 +42,30 @@ def told(started: int, batches: Iterable[int], nodes: int = 1) -> int:
 
 
 def take_part(batches: Iterable[int]) -> bool:
-    """Whether this process trains. Of those that do, the environment says how many there are, and which one this is."""
-    count, started = processes.count(), processes.per_node()
+    """Whether this process trains. Of those that do, the environment says how many there are, and which one this is.
+
+    A stage without a batch has nothing to share: the first process of all fits it alone.
+    """
+    batches, count, started = list(batches), processes.count(), processes.per_node()
     if count == 1:
         return True
+    if not batches:
+        first = processes.first()
+        _count_anew(1, 0, 1)
+        return first
     nodes, (node, local) = count // started, divmod(processes.rank(), started)
     used = told(started, batches, nodes) if processes.first() else working(started, batches, nodes) or started
     if local >= used:
         return False
     if used < started:
-        total, rank = str(used * nodes), str(node * used + local)
-        if "SLURM_STEP_NUM_TASKS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
-            names = {"SLURM_STEP_NUM_TASKS": total, "SLURM_NTASKS": total, "SLURM_NTASKS_PER_NODE": str(used)}
-            os.environ |= names | {"SLURM_PROCID": rank}
-        else:
-            os.environ |= {"WORLD_SIZE": total, "LOCAL_WORLD_SIZE": str(used), "RANK": rank}
+        _count_anew(used * nodes, node * used + local, used)
     return True
+
+
+def _count_anew(total: int, rank: int, per_node: int) -> None:
+    """Set what `processes` reads, as torchrun or srun would have."""
+    if "SLURM_STEP_NUM_TASKS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
+        names = {"SLURM_STEP_NUM_TASKS": str(total), "SLURM_NTASKS": str(total), "SLURM_NTASKS_PER_NODE": str(per_node)}
+        os.environ |= names | {"SLURM_PROCID": str(rank)}
+    else:
+        os.environ |= {"WORLD_SIZE": str(total), "LOCAL_WORLD_SIZE": str(per_node), "RANK": str(rank)}

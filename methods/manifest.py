@@ -22,11 +22,12 @@ from typing import Any
 from core.errors import UserError
 from core.files import read_json
 from core.identity import ROOT, params_key, source_hash
+from methods.training.log import COSTS, SPEED
 
 FILE = "manifest.json"
 ROOMS = ("core", "data", "methods", "evaluation", "reports")
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "safetensors", "transformers", "trimesh", "embreex", "Pillow")
-_NOT_RESULTS = (FILE, "fit.jsonl", "progress.json", "measured.json", "costs.json", "speed.json", "done.json")
+_NOT_RESULTS = (FILE, "fit.jsonl", "progress.json", "measured.json", COSTS, SPEED, "done.json")
 
 
 def git_state() -> dict[str, Any]:
@@ -85,16 +86,15 @@ def peak_memory_mb() -> dict[str, float]:
     return peak
 
 
-def environment(device: str, threads: int) -> dict[str, Any]:
-    """What a run stands on: code, packages, machine."""
-    torch = sys.modules.get("torch")
+def environment(device: str, threads: int, dtype: str = "fp32") -> dict[str, Any]:
+    """What a run stands on: code, packages, machine. dtype: of its matrix products, where the method says another."""
     return {
         "git": git_state(),
         "source": {room: source_hash(room) for room in ROOMS if (ROOT / room).is_dir()},
         "python": platform.python_version(),
         "packages": package_versions(),
         "device": device_record(device),
-        "dtype": str(torch.get_default_dtype()).removeprefix("torch.") if torch is not None else "float32",
+        "dtype": dtype,
         "threads": threads,
     }
 

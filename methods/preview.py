@@ -17,7 +17,7 @@ from data.views import View
 from methods.meshes import read_ply
 
 LABEL = 14  # pixels of text
-BLOCKS = 2  # rows of objects stand in so many columns
+BLOCKS = 2  # rows of objects stand in that many columns
 
 
 def read_results(folder: Path) -> dict[tuple[str, int], dict]:

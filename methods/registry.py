@@ -55,7 +55,6 @@ class VariantSpec:
 
     name: str
     label: str
-    summary: str
     params: Mapping[str, Any]
     scales: Mapping[str, Mapping[str, Any]]
     stages: tuple[str, ...] | None
@@ -228,7 +227,7 @@ def _read_method(path: Path) -> MethodSpec:
 def _with_external_base(config: Mapping[str, Any], base_path: Path, name: str) -> dict[str, Any]:
     """An external method's config with what it does not say: the class, its stage, params, one variant."""
     base = read_yaml(base_path)
-    shared = {key: base[key] for key in ("entry", "stochastic", "params")}
+    shared = {key: base[key] for key in ("entry", "stochastic", "params", "resources")}
     shared["stages"] = {stage: {"from": EXTERNAL} for stage in base["stages"]}
     shared["variants"] = {"full": {"label": config.get("label", name)}}
     if isinstance(config.get("params"), Mapping):
@@ -286,7 +285,6 @@ def _read_variant(key: str, value: Mapping[str, Any], stages: Mapping[str, Stage
     return VariantSpec(
         name=key,
         label=value.get("label", key),
-        summary=value.get("summary", ""),
         params=value.get("params", {}),
         scales=value.get("scales", {}),
         stages=None if chosen is None else tuple(chosen),

@@ -31,7 +31,7 @@ rule fit:
         code=dag.fit_code,
     threads: 1
     resources:
-        gpu=dag.gpus,
+        gpu=dag.gpus_of_fit,
         mem_mb=needs.memory("fit", dag.scale),
         runtime=needs.minutes("fit", dag.scale),
         attempt=needs.attempt,
@@ -60,7 +60,7 @@ rule generate:
         code=dag.generate_code,
     threads: 1
     resources:
-        gpu=dag.gpus,
+        gpu=dag.gpus_of_generate,
         mem_mb=needs.memory("generate", dag.scale),
         runtime=needs.minutes("generate", dag.scale),
         attempt=needs.attempt,

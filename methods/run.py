@@ -37,13 +37,10 @@ from methods.registry import (
 )
 from methods.sources import method_sources
 from methods.training import processes
+from methods.training.log import COSTS, SPEED
 
 MEASURED = "measured.json"
 """What a method itself has measured of a stage, merged into the manifest."""
-COSTS = "costs.json"
-"""What the training loop has counted: parameters and FLOPs, merged into the manifest."""
-SPEED = "speed.json"
-"""How fast it ran, on how many processes, merged into the manifest."""
 DONE = "done.json"
 """The manifest once more, under a name that no workflow knows and deletes."""
 

@@ -35,7 +35,7 @@ def choose(count: int, folder: Path | None = None) -> None:
     """Wait for `count` free cards, lock them until this process ends, and let CUDA see only them.
 
     count: 0 hides all cards. folder: of the lock files; by default one for all users of this machine, and one for each
-    SLURM allocation. Raises UserError if the machine does not have so many.
+    SLURM allocation. Raises UserError if the machine does not have that many.
     """
     if count == 0:
         os.environ[VISIBLE] = ""

@@ -123,12 +123,6 @@ class Dag:
         constraints = {name: "|".join(map(re.escape, sorted(values))) or "none" for name, values in names.items()}
         return {**constraints, "seed": r"0|[1-9]\d*", "shard": r"\d{5}"}
 
-    @staticmethod
-    def gpus(wildcards: Any) -> int:
-        """GPUs that a fit or a generation asks for: one if this machine shows any, else none."""
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return int(bool(visible) if visible is not None else Path("/dev/nvidiactl").exists())
-
     # ------------------------------------------------------------ data
 
     def _specs(self, wildcards: Any) -> list[ObjectSpec]:
@@ -217,6 +211,14 @@ class Dag:
         trainings = [s["training"] for s in sections if isinstance(s, Mapping) and "training" in s]
         return 10 + max((training["steps"] for training in trainings), default=0)
 
+    def gpus_of_fit(self, wildcards: Any) -> int:
+        """GPUs that a fit asks for."""
+        return _gpus(self.stages[wildcards.stage].owner)
+
+    def gpus_of_generate(self, wildcards: Any) -> int:
+        """GPUs that a generation asks for."""
+        return _gpus(wildcards.method)
+
     def fit_code(self, wildcards: Any) -> str:
         """Hash of the sources that decide a stage's weights."""
         return source_hash(*method_sources(self.stages[wildcards.stage].owner))
@@ -281,7 +283,7 @@ class Dag:
         """Hash of the evaluation's sources and of the protocol."""
         return source_hash(*self.SCORE_CODE, f"evaluation/protocols/{wildcards.protocol}.yaml")
 
-    def runs_of(self, name: str) -> list[str]:
+    def settings_of(self, name: str) -> list[str]:
         """The settings, then the controls (method/variant) whose rows an artefact needs, each once."""
         declared = self.config[name]
         settings, controls = list(declared.get("settings", ())), list(declared.get("controls", ()))
@@ -316,11 +318,18 @@ class Dag:
     def report_labels(self, name: str) -> str:
         """Key of what the methods' configs say of each row (label, kind, published): part of the artefact."""
         about = []
-        for method, variant in map(registry.parse_setting, self.runs_of(name)):
+        for method, variant in map(registry.parse_setting, self.settings_of(name)):
             spec = registry.get_method(method)
             chosen = spec.variants[variant]
             about.append([spec.label, spec.kind, spec.reads_ground_truth, chosen.label, chosen.published])
         return params_key(about)
+
+
+def _gpus(method: str) -> int:
+    """One if this machine shows any GPU and the method's code can use one, else none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    shown = bool(visible) if visible is not None else Path("/dev/nvidiactl").exists()
+    return int(shown and registry.get_method(method).resources.get("gpu", 1))
 
 
 def missing_lists(source: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The README's table: the recorded default run in four columns, so that no number there is typed by hand."""
+"""The README's table: the recorded default run in four columns, so that no number of it is typed by hand."""
 
 from __future__ import annotations
 

@@ -25,9 +25,11 @@ PLACE = ("dataset", "scale")
 CONTEXT = (*PLACE, "protocol")
 SHARED = ("git", "source", "python", "packages")
 """What is the same for every job of a run, and is said once if so."""
-PER_JOB = ("status", "reason", "key", "seed", "seconds", "peak_memory_mb", "resumes", "device", "dtype", "threads")
+RAN_ON = ("device", "dtype", "threads", "processes")
+PER_JOB = ("status", "reason", "key", "seed", "seconds", "peak_memory_mb", "energy_joules", "resumes", *RAN_ON)
 COSTS = ("parameters", "step_flops", "optimiser_step_flops", "training_flops")
-OF_STAGE = (*COSTS, "val_viou", "posterior_noise", "params", "files")
+SPEED = ("step_seconds", "samples_per_second", "data_wait_share", "utilisation")
+OF_STAGE = (*COSTS, *SPEED, "val_viou", "posterior_noise", "params", "files")
 OF_GENERATION = ("stages", "trained_on", "objects", "failed", "flops")
 WRITTEN = ("rows.csv", "manifest.json")
 

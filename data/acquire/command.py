@@ -37,7 +37,7 @@ acquired.csv below the root, and every later download must have it. An object th
 reason there. docs/datasets.md says what each dataset needs.
 """
 LIST = """\
-Make the list of test objects: those that are not too simple (data/choose.py), then so many by a seeded hash.
+Make the list of test objects: those that are not too simple (data/choose.py), then that many by a seeded hash.
 
   python -m data list gso --root runs/raw/gso --out data/lists/gso_test.csv
   python -m data list gso --meshes folder --out list.csv       meshes of that dataset in a plain folder
@@ -105,7 +105,7 @@ def _split_if_none(path: str) -> dict[str, str]:
 
 def _acquire(options: argparse.Namespace) -> int:
     from data.acquire import acquire, acquire_shard
-    from data.acquire.fetch import BadDownload, Fetch
+    from data.acquire.fetch import Fetch
 
     if options.job:
         job = json.loads(options.job)
@@ -120,13 +120,7 @@ def _acquire(options: argparse.Namespace) -> int:
         raise UserError(f"say which dataset: {', '.join(DOWNLOADED)}")
     source = source_of(options, options.dataset)
     print(catalogue.describe(options.dataset))
-    if options.all:
-        try:
-            specs = _everything(source)
-        except BadDownload as error:
-            raise UserError(f"the dataset cannot be listed: {error}") from error
-    else:
-        specs = list_objects(source)
+    specs = _everything(source) if options.all else list_objects(source)
     entries = acquire(specs, source, fetch=Fetch(), jobs=options.jobs).values()
     lost = [entry for entry in entries if entry.status == LEFT_OUT]
     size = sum(entry.bytes for entry in entries) / 1e9
@@ -141,10 +135,16 @@ def _acquire(options: argparse.Namespace) -> int:
 def _everything(source: Mapping[str, Any]) -> list[ObjectSpec]:
     import importlib
 
-    from data.acquire.fetch import Fetch
+    from data.acquire.archive import BadArchive
+    from data.acquire.fetch import BadDownload, Fetch
 
     name = source["source"]
-    names = importlib.import_module(f"data.acquire.{name}").catalogue(source, Fetch())
+    try:
+        names = importlib.import_module(f"data.acquire.{name}").catalogue(source, Fetch())
+    except BadDownload as error:
+        raise UserError(f"the dataset cannot be listed: {error}") from error
+    except BadArchive as error:
+        raise UserError(f"the dataset cannot be listed: {error}; get it again, or take it out of there") from error
     if not names:
         raise UserError(f"no object of {name} was found in {root_of(source)}: docs/datasets.md says what to put there")
     return [ObjectSpec(object, "train", "", name) for object in names]

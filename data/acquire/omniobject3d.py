@@ -111,7 +111,10 @@ def _unpacked(
 
 
 def catalogue(source: Mapping[str, Any], fetch: Fetch) -> list[str]:
-    """The names of the scans that are unpacked below the root, and of those in its archives."""
+    """The names of the scans that are unpacked below the root, and of those in its archives.
+
+    Raises BadArchive for one that is damaged: a list without its scans would be another list.
+    """
     root, names = root_of(source), set()
     for mesh in root.glob("raw_scans/*/*/Scan/Scan.obj"):
         names.add(mesh.parts[-3])

@@ -1,7 +1,7 @@
 """Object lists, and what the sources that are downloaded share: `gso`, `omniobject3d`, `objaverse`.
 
 Config mapping: `root` (where `python -m data acquire` puts the objects, in the dataset's own layout), `lists`, and
-optionally `hold_out` ({split: n}: so many training objects go there instead, by the hash of their name), `limit`
+optionally `hold_out` ({split: n}: that many training objects go there instead, by the hash of their name), `limit`
 ({split: n}), `max_faces`, `up` (y or z, if the dataset's own is wrong), `url` (a mirror) and, for Objaverse,
 `licences`. Every entry of `lists` is `path` (relative to the repository) and optionally `split` and `phase`.
 

@@ -27,7 +27,7 @@ from methods.training.phases import stretched
 from methods.training.weights import frozen, load_weights, save_weights, warm_start
 
 MAR = {"dit_lr": "mar_lr", "dit_hr": "mar_hr", "dit_hr_direct": "mar_hr_direct", "flow": "mar_lr"}
-"""MAR-3D's stage of the same design, whose data, batch and steps are a stage's own."""
+"""The stage of MAR-3D that each stage mirrors: its data, batch and steps are the same."""
 
 
 class LatentDiT:

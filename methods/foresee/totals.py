@@ -140,7 +140,7 @@ def made_up_step(stage: StageSpec, scale: str, sizes: Sizes, *, batch: int | Non
 
 
 def foresee_kept(settings: Iterable[tuple[str, str]], scale: str, views: int) -> tuple[dict[str, float], float | None]:
-    """Bytes kept of so many training views, by name (what several settings keep is shared), and `hardware.memory_gb`.
+    """Bytes kept of that many training views, by name (what several settings keep is shared), and `hardware.memory_gb`.
 
     The latter is the least of the settings', None where none says one.
     """

@@ -20,7 +20,8 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 PREDICTIONS = ("noise", "velocity")
 """What a network predicts: noise, or velocity sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0 (Salimans and Ho 2022,
-appendix D), whose error weighs on x0 equally at all times, while that of the noise hardly weighs where noise is all."""
+appendix D). Its squared error weighs that of x0 by 1 + SNR; the noise's by SNR alone, which vanishes at high noise.
+"""
 
 
 def time_features(t: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from methods.layers.image_encoder import build_image_encoder, made_up_networks
 from methods.mar3d.examples import Batch, augment
 from methods.mar3d.mar import MaskedAutoregressive, build_mar, mask_ratio
 from methods.mar3d.pyramid_vae import PyramidVAE, build_vae
-from methods.mar3d.sampling import masked_after
+from methods.mar3d.sampling import is_guided, masked_after
 from methods.training.draws import WHOLE
 from methods.training.features import feature_bytes
 from methods.training.flops import counted
@@ -126,7 +126,7 @@ def made_up(
 
 
 def kept_features(image_encoder: Params, views: int) -> dict[str, float]:
-    """Bytes of the cached features of so many training views; nothing where they are computed as drawn."""
+    """Bytes of the cached features of that many training views; nothing where they are computed as drawn."""
     if image_encoder["name"] != "clip_dinov2":
         return {}
     encoder = build_image_encoder(image_encoder, image_encoder["clip_dinov2"]["size"])
@@ -173,7 +173,7 @@ def sampling_flops(params: Params, name: str, settings: Params, sizes: Sizes) ->
         images = torch.zeros((1, sizes.image_size, sizes.image_size, 4), dtype=torch.uint8)
         low = torch.zeros((1, model.low_tokens, model.channels)) if model.low_tokens else None
         keep = torch.ones(1, dtype=torch.bool)
-    copies = 2 if settings["guidance"] != 1.0 else 1  # with and without the image
+    copies = 2 if is_guided(settings) else 1  # with and without the image
 
     def buffers() -> Tensor:
         tokens = [model.condition(images, keep), model.null_condition(1)][:copies]

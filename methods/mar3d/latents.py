@@ -40,8 +40,8 @@ def encode_views(
 ) -> dict[str, Tensor]:
     """Posteriors of views (n,) of objects (n,) by bank: (n, tokens, 2 * channels) float16, on the CPU.
 
-    The last axis holds the mean, then the log variance. Of an object's stored points those are read that a validation
-    reads, the first ones, so that what is kept is a function of the object and the view.
+    The last axis holds the mean, then the log variance. Reads the first of each object's stored points, as validation
+    does, so that what is kept depends on object and view alone.
     """
     found: dict[str, Tensor] = {}
     progress = Progress("encode", len(objects))

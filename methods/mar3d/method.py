@@ -37,10 +37,10 @@ from methods.training.streaming import surfaces_of
 from methods.training.weights import frozen, load_weights, lowered, save_weights, warm_start
 
 BANK = {"mar_lr": "lr", "mar_hr": "hr", "mar_hr_direct": "hr"}
-"""Of the VAE's queries, whose tokens a stage generates."""
+"""The bank of the VAE's queries whose tokens each stage generates."""
 
 MEASURED_OBJECTS = 10000
-"""Over which latent statistics are measured where the latents are not kept anyway."""
+"""How many training objects latent statistics are measured on where the latents are not kept."""
 
 
 class Mar3D:
@@ -101,8 +101,9 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
         objects, chosen = every_view(split)
         weights = view_shares(upright, views, vae["rotated_share"])[chosen]
     else:
-        objects, weights = torch.arange(min(n, MEASURED_OBJECTS)), None
         generator = torch.Generator().manual_seed(seed_of("statistics", "vae", seed))
+        # Any of them, since a list may be in some order; sorted, since shards are read one after the other.
+        objects, weights = torch.randperm(n, generator=generator)[:MEASURED_OBJECTS].sort().values, None
         chosen = draw_views(len(objects), upright, views, vae["rotated_share"], generator)
     posteriors = encode_views(model, pool, objects, chosen, precision)
     measured = {bank: statistics(p, weights) for bank, p in posteriors.items()}
@@ -299,21 +300,22 @@ class LatentGenerator(ABC):
     def __init__(self, params: Mapping[str, Any], vae: Path, device: torch.device) -> None:
         self.params, self.device = params, device
         self.vae, self.scaling = load_vae(vae, device)
+        self.precision: str = params["sampling"]["precision"]
 
     def held(self, module: nn.Module) -> nn.Module:
-        """A frozen network as sampling reads it again and again."""
-        return lowered(module, self.params["sampling"]["precision"])
+        """A frozen network, its weights cast to the precision of sampling once instead of at every use."""
+        return lowered(module, self.precision)
 
     @abstractmethod
     def latents(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
         """The bank, and standardised latents (b, tokens, channels), for images (b, h, w, 4) uint8.
 
-        Called under the autocast of `sampling.precision`, which what `held` returns needs.
+        Called under autocast to `precision`, which the networks that `held` returns need.
         """
 
     def sample(self, images: np.ndarray, rngs: Sequence[np.random.Generator]) -> tuple[str, Tensor]:
-        """What `latents` gives, in the precision of sampling, for images (b, h, w, 4) uint8."""
-        with autocast(self.device, self.params["sampling"]["precision"]):
+        """What `latents` gives, under autocast to `precision`, for images (b, h, w, 4) uint8."""
+        with autocast(self.device, self.precision):
             return self.latents(torch.from_numpy(images).to(self.device), rngs)
 
     @torch.no_grad()
@@ -324,7 +326,7 @@ class LatentGenerator(ABC):
         rngs: Sequence[np.random.Generator],
         ground_truth: Sequence[Any] | None = None,
     ) -> list[Mesh | Failure]:
-        """One mesh an image; `ground_truth` is not used."""
+        """One mesh an image; `ground_truth` is not used. Encoding the condition counts as part of `sample`."""
         start = time.monotonic()
         bank, latents = self.sample(images, rngs)
         return self._decode(bank, latents, {"sample": (clock(self.device) - start) / len(images)})
@@ -333,8 +335,8 @@ class LatentGenerator(ABC):
     def viou(self, samples: Sequence[Sample], *, rngs: Sequence[np.random.Generator]) -> list[float | None]:
         """Volume IoU of what is generated from each view's image with the true shape; see `field_viou`."""
         bank, latents = self.sample(np.stack([sample.image() for sample in samples]), rngs)
-        restored, precision = self.scaling.restore(bank, latents), self.params["sampling"]["precision"]
-        return [field_viou(self.vae, row[None], s, precision) for row, s in zip(restored, samples, strict=True)]
+        restored = self.scaling.restore(bank, latents)
+        return [field_viou(self.vae, row[None], s, self.precision) for row, s in zip(restored, samples, strict=True)]
 
     @torch.no_grad()
     def flops(self, images: np.ndarray, *, rngs: Sequence[np.random.Generator]) -> dict[str, float]:
@@ -344,8 +346,8 @@ class LatentGenerator(ABC):
         return {"sample": sampled / len(images), "decode": decoded / len(images)}
 
     def _decode(self, bank: str, latents: Tensor, seconds: Mapping[str, float] | None = None) -> list[Mesh | Failure]:
-        restored, precision = self.scaling.restore(bank, latents), self.params["sampling"]["precision"]
-        return decode_meshes(self.vae, restored, self.params["extraction"], precision, seconds)
+        restored = self.scaling.restore(bank, latents)
+        return decode_meshes(self.vae, restored, self.params["extraction"], self.precision, seconds)
 
 
 class Cascade(LatentGenerator):

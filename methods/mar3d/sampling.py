@@ -51,6 +51,11 @@ def guidance(schedule: str, scale: float, *, masked: int, tokens: int, step: int
     raise ValueError(f"guidance schedule must be linear, constant or paper, got {schedule!r}")
 
 
+def is_guided(params: Mapping[str, Any]) -> bool:
+    """Whether any step weighs the unconditional branch; Eq. 9 as printed does so at scale 1, too."""
+    return params["guidance"] != 1.0 or params["guidance_schedule"] == "paper"
+
+
 @torch.no_grad()
 def sample(
     model: MaskedAutoregressive,
@@ -63,14 +68,14 @@ def sample(
     """Standardised latents (b, tokens, channels) for images (b, h, w, 4) uint8.
 
     low: noised LR tokens (b, low_tokens, channels) for MAR-HR. rngs: one a row, the only randomness. params:
-    steps, schedule, guidance, guidance_schedule, sampler, diffusion_steps, temperature. At guidance scale 1
+    steps, schedule, guidance, guidance_schedule, sampler, diffusion_steps, temperature. Where `is_guided` says no,
     the unconditional branch is not run. Guidance drops the image tokens only; LR tokens stay.
     """
     b, tokens, device = len(images), model.tokens, images.device
     rows = torch.arange(b, device=device)[:, None]
     diffusion = Diffusion(model.noise_steps, params["diffusion_steps"], device, model.prediction)
     order = torch.from_numpy(np.stack([rng.permutation(tokens) for rng in rngs])).to(device)
-    guided = params["guidance"] != 1.0
+    guided = is_guided(params)
     buffer = model.buffer(model.condition(images, torch.ones(b, dtype=torch.bool, device=device)), low)
     if guided:
         buffer = torch.cat([buffer, model.buffer(model.null_condition(b).to(buffer.dtype), low)])

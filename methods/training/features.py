@@ -111,7 +111,7 @@ class CachedFeatures:
 
 
 def feature_bytes(encoder: ClipDinov2, views: int) -> dict[str, int]:
-    """What the features of so many views take, of each frozen model."""
+    """What the features of that many views take, of each frozen model."""
     return {kind: views * shape.tokens * shape.width * 2 for kind, shape in encoder.shapes.items()}
 
 

@@ -28,7 +28,7 @@ from methods.training import checkpoint, devices, processes
 from methods.training.devices import autocast, device_of, fabric_of, share_work
 from methods.training.draws import Share
 from methods.training.flops import COUNTED_STEPS, counted, counted_steps, training_record
-from methods.training.log import COSTS, Log
+from methods.training.log import Log
 from methods.training.optimiser import build_optimisers, learning_rate_factor
 from methods.training.prefetch import Batches
 from methods.training.processes import DivergedError, LostProcessError
@@ -36,7 +36,7 @@ from methods.training.processes import DivergedError, LostProcessError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["COSTS", "COUNTED_STEPS", "DivergedError", "autocast", "device_of", "seeded", "train"]
+__all__ = ["COUNTED_STEPS", "DivergedError", "autocast", "device_of", "seeded", "train"]
 
 Batch = TypeVar("Batch")
 Draw = Callable[[torch.Generator, Share], Batch]

@@ -35,8 +35,9 @@ def load_weights(stage: Path, device: torch.device) -> tuple[dict[str, Any], dic
 def warm_start(module: nn.Module, stage: Path, also: Mapping[str, str] | None = None) -> None:
     """Let a module begin with the weights of another stage: each tensor in the place of its name, as far as both reach.
 
-    What the other has not, or not as many of (places of tokens), stays as it was. also: further parts of the module,
-    each with the part of the other that it begins as (the embedding of LR tokens as that of the tokens themselves).
+    Whatever the other stage lacks, or has fewer of (positions of tokens), keeps its initial values. also: further parts
+    of the module, each with the part of the other that it begins as (the embedding of LR tokens as that of the tokens
+    themselves).
     """
     own, given = module.state_dict(), load_file(stage / FILE)  # the former are the very tensors of the module
     starts = {name: name for name in given}

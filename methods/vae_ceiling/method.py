@@ -34,6 +34,7 @@ class VaeCeiling:
     def load(self, stages: Mapping[str, Path], device: str) -> VaeCeiling:
         """Load the VAE."""
         self.vae, _ = load_vae(stages["vae"], device_of(device))
+        self.precision: str = self.params["reconstruction"]["precision"]
         return self
 
     def generate(

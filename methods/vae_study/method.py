@@ -62,6 +62,7 @@ class VaeStudy:
         if self.bank not in self.params["study"]["trained"]:
             raise ValueError(f"reconstruction.bank is {self.bank!r}, which study.trained does not list; add it there")
         self.vae, _ = load_vae(stages["vae"], device_of(device))
+        self.precision: str = self.params["vae"]["training"]["precision"]
         return self
 
     def generate(
@@ -72,5 +73,5 @@ class VaeStudy:
         ground_truth: Sequence[Sample],
     ) -> list[Mesh | Failure]:
         """Reconstructions of the prepared surface points, in the view frame."""
-        precision, extraction = self.params["vae"]["training"]["precision"], self.params["extraction"]
-        return reconstruct(self.vae, ground_truth, bank=self.bank, precision=precision, extraction=extraction)
+        wanted = {"bank": self.bank, "precision": self.precision, "extraction": self.params["extraction"]}
+        return reconstruct(self.vae, ground_truth, **wanted)

@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from evaluation.protocol import Protocol
 
 FIGURES = {
     "figure3": "normal maps of each method beside the condition image and the truth",
@@ -47,7 +53,7 @@ def run(args: argparse.Namespace) -> list[Path]:
     return (_curves if args.command == "figure4" else _pictures)(args, rows, protocol)
 
 
-def _curves(args: argparse.Namespace, rows: object, protocol: object) -> list[Path]:
+def _curves(args: argparse.Namespace, rows: pd.DataFrame, protocol: Protocol) -> list[Path]:
     from core.files import write_text
     from reports.comparison import to_csv
     from reports.figures import figure4, style
@@ -61,7 +67,7 @@ def _curves(args: argparse.Namespace, rows: object, protocol: object) -> list[Pa
     return [*paths, stem.with_suffix(".csv")]
 
 
-def _pictures(args: argparse.Namespace, rows: object, protocol: object) -> list[Path]:
+def _pictures(args: argparse.Namespace, rows: pd.DataFrame, protocol: Protocol) -> list[Path]:
     from reports.figures import figure3, figure5, figure6, style
     from reports.figures.material import Material
 

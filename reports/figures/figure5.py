@@ -39,7 +39,7 @@ def gallery(
     measured = means(material.rows, names, material.protocol)
     lettered = [f"({letter}) {title}" for letter, title in zip(ascii_lowercase, titles, strict=False)]
     made = Gallery(
-        titles=["condition", *lettered, "truth"],
+        titles=["condition", *lettered, "ground truth"],
         labels=[object for object, _ in chosen],
         rows=[figure3.row_of(material, names, object, view) for object, view in chosen],
         lines=2,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -110,14 +111,14 @@ class Gallery:
 
 
 def shortened(text: str, letters: int) -> str:
-    """The text in at most so many letters: what is too long loses its middle."""
+    """The text in at most that many letters: what is too long loses its middle."""
     if len(text) <= letters:
         return text
     end = (letters - 1) // 2
     return f"{text[: letters - 1 - end]}…{text[len(text) - end :]}"
 
 
-def _fill(axes: object, cell: Cell) -> None:
+def _fill(axes: Axes, cell: Cell) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)

@@ -71,7 +71,7 @@ class Material:
         path = self.generated / row["method"] / row["variant"] / f"seed{row['seed']}" / "meshes"
         path /= file_name(row["object"], int(row["view"]))
         if not path.is_file():
-            raise UserError(f"{path} is not there, but its row is; generate again, or correct --generated")
+            raise UserError(f"{path} is not there, but its row is; generate again, or correct --root")
         try:
             return load.read(path)
         except MeshError as error:

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 
 from core.files import atomic_path
 
-COLUMN, TEXT = 3.25, 6.875
-"""Width of one column and of the text, in inches."""
+TEXT = 6.875
+"""Width of the text, in inches."""
 FACE = 7  # points, of all text that must be read
 SMALL = 6  # points, of notes under a figure
 DPI = 300
@@ -69,7 +69,6 @@ SETTINGS = {
     "ytick.major.width": 0.6,
     "pdf.fonttype": 42,  # TrueType, embedded and editable
     "savefig.dpi": DPI,
-    "svg.hashsalt": "figures",
     "text.parse_math": False,  # labels are words: a $ or _ in a name is itself
 }
 

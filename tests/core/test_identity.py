@@ -20,6 +20,7 @@ def digest(folder, text):
 def test_comments_docstrings_and_formatting_do_not_count(sources):
     plain = digest(sources, "def f(x):\n    return x + 1\n")
     assert plain == digest(sources, '"""Module."""\n\ndef f( x ):  # why\n    """Add one."""\n    return (x + 1)\n')
+    assert digest(sources, "BANK = 1\n") == digest(sources, 'BANK = 1\n"""Below an attribute."""\n')
 
 
 def test_code_and_strings_that_are_not_docstrings_count(sources):

@@ -15,6 +15,7 @@ import trimesh
 from PIL import Image
 
 from core.errors import UserError
+from data.__main__ import main
 from data.acquire import acquire, acquire_shard
 from data.acquire import gso as fuel
 from data.acquire.fetch import Fetch
@@ -275,6 +276,12 @@ def test_scans_that_are_unpacked_already_are_taken_as_they_are(omni, tmp_path):
     (tmp_path / "omniobject3d.csv").write_text("id,split\nkiwi_007,test\n")
     entry = acquire(list_objects(omni), omni, fetch=FETCH)["kiwi_007"]
     assert entry.status == "ok" and entry.sha256 == ""
+
+
+def test_a_damaged_archive_stops_a_listing_with_one_sentence(omni, tmp_path):
+    everything = ["acquire", "omniobject3d", "--all", "--root", str(tmp_path / "raw/omniobject3d")]
+    with pytest.raises(UserError, match=r"cannot be listed: apple\.tar\.gz is damaged: .*get it again"):
+        main(everything)
 
 
 def test_a_registration_cannot_be_made_for_you(omni, tmp_path):

@@ -168,7 +168,7 @@ def test_holm_rejects_more_than_bonferroni():
 
 
 def in_chunks(monkeypatch, resamples_at_once: int, n: int, call):
-    """A result for `n` objects of one seed, computed so many resamples at a time."""
+    """A result for `n` objects of one seed, computed that many resamples at a time."""
     monkeypatch.setattr(statistics, "_CHUNK", resamples_at_once * n)
     return call()
 

@@ -9,7 +9,7 @@ from methods.contract import PreparedData, Sizes
 from methods.dit import method as dit
 from methods.dit.dit import TIMES, DiT, build_dit
 from methods.dit.flow import euler, flow_loss, shifted
-from methods.dit.matching import networks, sampling_flops, training_flops
+from methods.dit.foresee_matching import networks, sampling_flops, training_flops
 from methods.dit.method import MAR, training_of
 from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import guidance, sample

@@ -9,7 +9,8 @@ from torch import nn
 from methods.layers.attention import attend
 from methods.training import loop
 from methods.training.flops import COUNTED_STEPS, counted, counted_steps, training_record
-from methods.training.loop import COSTS, train
+from methods.training.log import COSTS
+from methods.training.loop import train
 
 B, N, WIDTH, OUT = 3, 5, 8, 16
 OPTIMISER = {

@@ -204,10 +204,14 @@ def test_a_step_behind_frozen_encoders_runs_without_their_weights(setting, stage
     assert taken.flops == pytest.approx(trace(step("meta")).flops, rel=0.15)  # a CPU's attention keeps its scores
 
 
-@pytest.mark.parametrize("name, guidance", [("lr", 3.0), ("hr", 1.0), ("hr", 3.0)])
+@pytest.mark.parametrize(
+    "name, guidance",
+    [("lr", (3.0, "linear")), ("hr", (1.0, "linear")), ("hr", (3.0, "linear")), ("lr", (1.0, "paper"))],
+)
 def test_sampling_is_counted_as_it_is_done(name, guidance):
     params = resolve("mar3d", "full", "smoke").params
-    settings = {**params["sampling"][name], "guidance": guidance, "diffusion_steps": 3}
+    settings = {**params["sampling"][name], "diffusion_steps": 3}
+    settings |= dict(zip(("guidance", "guidance_schedule"), guidance, strict=True))
     with mar3d.META:
         model = mar3d.build_mar(params, name, 32).eval().requires_grad_(False)
         images = torch.zeros((1, 32, 32, 4), dtype=torch.uint8)

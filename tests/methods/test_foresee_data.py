@@ -61,7 +61,7 @@ def test_at_paper_processor_hours_and_disk_follow_from_the_stated_constants():
     assert data.core_hours == pytest.approx((sum(data.views.values()) * 0.11 + sum(objects.values())) / 3600)
     assert data.shards < 320000 / 50  # jobs depend on shards
     kept, _ = foresee_kept([("mar3d", "full")], "paper", data.views["train"])
-    assert kept == {}  # neither latents nor features of so many views
+    assert kept == {}  # neither latents nor features of that many views
     few, _ = foresee_kept([("mar3d", "full")], "paper", 1000)
     assert few["image features"] == 1000 * 257 * 2048 * 2
 

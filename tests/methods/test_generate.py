@@ -20,3 +20,4 @@ def test_a_test_set_is_generated_with_the_stages_of_the_dataset_it_is_trained_on
     assert [json.loads(row)["status"] for row in rows] == ["ok", "ok"]
     record = json.loads((tmp_path / "out/manifest.json").read_text())
     assert (record["dataset"], record["trained_on"]) == ("away", "home")
+    assert record["dtype"] == "fp32"  # it does not say another

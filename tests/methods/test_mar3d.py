@@ -105,6 +105,12 @@ def test_guidance_of_one_is_the_conditional_model():
     assert (draw(model, sampling(guidance=3.0)) - plain).abs().max() > 1e-2
 
 
+def test_eq_9_as_printed_guides_at_scale_one_too():
+    model = small_mar()
+    printed = draw(model, sampling(guidance=1.0, guidance_schedule="paper"))  # weights s / S, below 1 until the end
+    assert (printed - draw(model, sampling(guidance=1.0))).abs().max() > 1e-2
+
+
 def test_an_object_does_not_depend_on_its_neighbours():
     model = small_mar()
     together = draw(model, sampling())

@@ -174,6 +174,13 @@ def test_the_others_stay_idle_and_the_rest_count_themselves_anew(monkeypatch, ca
     assert (processes.count(), processes.rank(), processes.per_node()) == (2, 1, 2)
 
 
+@pytest.mark.parametrize("rank", [0, 1, 5])
+def test_what_has_no_batch_is_fitted_by_the_first_process_of_all_alone(monkeypatch, rank):
+    environment(monkeypatch, WORLD_SIZE="6", RANK=str(rank), LOCAL_WORLD_SIZE="3", TORCHELASTIC_RUN_ID="x")
+    assert idle.take_part([]) == (rank == 0)
+    assert processes.count() == 1
+
+
 def test_a_stage_is_fitted_by_two_of_three_processes(prepared, tmp_path):
     command = ["-m", "methods", "fit", "--method", "mar3d", "--variant", "full", "--stage", "vae", "--scale", "smoke"]
     command += ["--dataset", "procedural", "--seed", "0", "--prepared", str(prepared), "--runs", str(tmp_path)]

@@ -167,7 +167,11 @@ def test_a_profile_names_rules_that_there_are_and_methods_that_need_no_gpu(name)
     assert set(chosen["set-threads"]) | set(chosen["set-resources"]) <= set(needs.NEEDS)
     for rule, kind in (("fit", "stage"), ("generate", "method")):
         named = set(re.findall(r"'(\w+)'", chosen["set-resources"][rule]["gpu"].split(" in ")[1]))
-        assert named <= set(registry.load_methods()), kind
-        for method in named:
-            sources = "".join(path.read_text() for path in (ROOT / "methods" / method).glob("*.py"))
+        assert named <= {m.name for m in registry.load_methods().values() if m.resources.get("gpu") == 0}, kind
+
+
+def test_what_asks_for_no_gpu_runs_on_none():
+    for method in registry.load_methods().values():
+        if method.resources.get("gpu") == 0:
+            sources = "".join(path.read_text() for path in method.folder.glob("*.py"))
             assert "import torch" not in re.sub(r'"""(.|\n)*?"""', "", sources)

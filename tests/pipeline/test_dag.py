@@ -161,7 +161,11 @@ def test_a_dataset_without_test_objects_is_refused_at_once(tmp_path):
 @pytest.mark.parametrize(("value", "gpus"), [("", 0), ("0", 1), ("0,1", 1)])
 def test_a_gpu_is_asked_for_only_where_one_is_visible(monkeypatch, value, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-    assert Dag.gpus(None) == gpus
+    smoke = dag()
+    stage = next(name for name in smoke.stages if name.startswith("mar3d.mar_lr"))
+    assert smoke.gpus_of_fit(wildcards(stage=stage)) == gpus
+    assert smoke.gpus_of_generate(wildcards(method="mar3d")) == gpus
+    assert smoke.gpus_of_generate(wildcards(method="retrieval")) == 0
 
 
 @pytest.mark.parametrize(

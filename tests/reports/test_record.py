@@ -13,6 +13,7 @@ from reports.record import record
 from tests.reports.conftest import make_rows
 
 VALUES = [0.5, 0.6, 0.7]
+SPEED = {"samples_per_second": 640.0, "utilisation": {"card": "h100", "share": 0.4}, "energy_joules": 9e6}
 
 
 def name_of(line):
@@ -32,7 +33,7 @@ def run(tmp_path):
 
     write(
         place / "stages" / "mar3d.vae-1" / "seed0",
-        {**job, "val_viou": {"hr": {"mean": 0.8}}, "training_flops": 5e12, "device": {"kind": "cpu"}},
+        {**job, "val_viou": {"hr": {"mean": 0.8}}, "training_flops": 5e12, "device": {"kind": "cpu"}, **SPEED},
     )
     for variant in ("full", "no_mar_hr"):
         generated = {**job, "stages": {"vae": "mar3d.vae-1"}, "objects": 8, "flops": {"sample": 2e9}}
@@ -54,6 +55,7 @@ def test_a_stage_that_two_variants_share_is_counted_once(run):
     manifest = json.loads((run / "kept" / "manifest.json").read_text())
     assert manifest["git"]["commit"] == "abc" and manifest["job_seconds"] == 30.0
     assert manifest["stages"]["mar3d.vae-1/seed0"]["val_viou"]["hr"]["mean"] == 0.8
+    assert SPEED.items() <= manifest["stages"]["mar3d.vae-1/seed0"].items()
     assert set(manifest["generated"]) == {"mar3d/full/seed0", "mar3d/no_mar_hr/seed0"}
     assert all("git" not in job for job in manifest["generated"].values())
 

@@ -1,6 +1,6 @@
 """How many training steps and sampling steps give a DiT the FLOPs of MAR's stage of the same design.
 
-    python -m methods.dit.matching --scale cpu
+    python -m methods.dit.foresee_matching --scale cpu
 
 prints the `steps_of_mar` and the sampling `steps` that `config.yaml` states in its variants `…_equal_flops` and
 `…_equal_time`. What is counted is what a plan counts (`foresee.py` of both methods), on the meta device: shapes and
@@ -61,7 +61,7 @@ def _name(stage: str) -> str:
 
 def main() -> None:
     """Print what `config.yaml` should state at a scale."""
-    parser = argparse.ArgumentParser(prog="python -m methods.dit.matching", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m methods.dit.foresee_matching", description=__doc__)
     parser.add_argument("--scale", choices=SCALES, required=True)
     scale = parser.parse_args().scale
     sizes = sizes_of(configuration(scale))
