@@ -327,9 +327,7 @@ class Dag:
 
 def _gpus(method: str) -> int:
     """One if this machine shows any GPU and the method's code can use one, else none."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    shown = bool(visible) if visible is not None else Path("/dev/nvidiactl").exists()
-    return int(shown and registry.get_method(method).resources.get("gpu", 1))
+    return int(shows_gpu() and registry.get_method(method).resources.get("gpu", 1))
 
 
 def missing_lists(source: Mapping[str, Any]) -> list[str]:
