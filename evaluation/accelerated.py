@@ -8,6 +8,9 @@ pytorch3d 0.7.9: `ops.knn_points(p1 (N, P1, 3), p2 (N, P2, 3), K=1)`, named dist
 `ops.sample_points_from_meshes(Meshes, num_samples, return_normals=True)`. kaolin 0.18: `metrics.pointcloud.
 sided_distance(p1, p2)`, squared distances and indices (N, P1), CUDA only; `ops.mesh.sample_points(vertices (N, V, 3),
 faces (F, 3), num_samples)`, points and indices of faces; `ops.mesh.check_sign(verts, faces, points)`, (N, P) bool.
+pytorch3d's camera space and NDC have +x to the left, +y up and +z into the picture; the pixel at row 0 and column 0 has
+its centre at (1 - 1/size, 1 - 1/size). `renderer.MeshRasterizer(cameras, raster_settings)(meshes).pix_to_face` is
+(N, size, size, faces_per_pixel), -1 where nothing is seen.
 """
 
 from __future__ import annotations
@@ -103,6 +106,30 @@ def _draw_kaolin(vertices: torch.Tensor, faces: torch.Tensor, n: int) -> tuple[t
 
 DRAW = {"pytorch3d": _draw_pytorch3d, "kaolin": _draw_kaolin}
 """(vertices (v, 3), faces (f, 3), n) -> points (n, 3) and normals (n, 3) of any length, by backend."""
+
+
+ON_AN_EDGE = 1e-9
+"""Squared distance in NDC, 0.02 pixels at 1024: without it a pixel whose centre lies on an edge sees neither face."""
+
+
+def visible(points: np.ndarray, faces: np.ndarray, *, tangent: float, size: int) -> np.ndarray:
+    """Which face each pixel of a picture sees from both sides, by pytorch3d; see `evaluation.backends.visible`."""
+    from pytorch3d.renderer import MeshRasterizer, PerspectiveCameras, RasterizationSettings
+    from pytorch3d.structures import Meshes
+
+    place = device("pytorch3d")
+    turned = _batch(points * [-1, 1, -1], place)[0]
+    settings = RasterizationSettings(
+        image_size=size,
+        blur_radius=ON_AN_EDGE,
+        faces_per_pixel=1,
+        max_faces_per_bin=len(faces),  # of a bin that holds more, the surplus would be lost
+        perspective_correct=True,
+        cull_backfaces=False,
+    )
+    rasterise = MeshRasterizer(PerspectiveCameras(focal_length=1 / tangent, device=place), settings)
+    solid = torch.from_numpy(faces.astype(np.int64)).to(place)
+    return rasterise(Meshes(verts=[turned], faces=[solid])).pix_to_face[0, :, :, 0].cpu().numpy()
 
 
 def inside(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
