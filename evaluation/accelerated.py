@@ -23,19 +23,24 @@ import torch
 from core.errors import UserError
 
 
-def device(name: str) -> str:
-    """Where a backend runs: `cuda` where there is one; pytorch3d else on the CPU (kaolin's neighbours cannot)."""
-    return "cuda" if torch.cuda.is_available() or name == "kaolin" else "cpu"
+def device() -> str:
+    """Where a backend runs: `cuda` where torch sees a GPU, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def why_not(name: str) -> str:
-    """Why an installed backend cannot run here, in words; empty if it can."""
+    """Why an installed backend cannot score here, in words; empty if it can."""
     if name == "kaolin" and not torch.cuda.is_available():
         return "its nearest neighbours need CUDA, and torch sees no GPU"
+    return not_importable(name)
+
+
+def not_importable(name: str) -> str:
+    """Why a backend cannot be imported here, in words; empty if it can."""
     try:
         importlib.import_module(f"{name}.ops")
     except (ImportError, OSError) as error:  # built for another torch or CUDA: found only when it loads
-        return f"installed, but it cannot be imported: {str(error).splitlines()[0]}"
+        return f"it cannot be imported: {str(error).splitlines()[0]}"
     return ""
 
 
@@ -43,7 +48,7 @@ class Index:
     """Nearest neighbours among points (n, 3) float64, by a backend's exhaustive search in float32."""
 
     def __init__(self, points: np.ndarray, backend: str) -> None:
-        self._points, self._backend, self._device = points, backend, device(backend)
+        self._points, self._backend, self._device = points, backend, device()
         self._tensor = _batch(points, self._device)
 
     def query(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +83,7 @@ def draw(
     corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     faces = faces[np.linalg.norm(normals, axis=1) > 0]
-    place = device(backend)
+    place = device()
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if place == "cuda" else []):
         torch.manual_seed(int(rng.integers(2**63)))  # both libraries draw from torch's global generator
         points, directions = DRAW[backend](
@@ -117,7 +122,7 @@ def visible(points: np.ndarray, faces: np.ndarray, *, tangent: float, size: int)
     from pytorch3d.renderer import MeshRasterizer, PerspectiveCameras, RasterizationSettings
     from pytorch3d.structures import Meshes
 
-    place = device("pytorch3d")
+    place = device()
     turned = _batch(points * [-1, 1, -1], place)[0]
     settings = RasterizationSettings(
         image_size=size,
@@ -138,11 +143,11 @@ def inside(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.nd
     That is inside for a watertight mesh whose parts do not overlap. Where they do, it calls the overlap outside, which
     a winding number does not: volume IoU therefore stays with `evaluation.occupancy`.
     """
-    if why := why_not("kaolin"):
+    if why := not_importable("kaolin"):
         raise UserError(f"inside tests by kaolin cannot be made here: {why}")
     from kaolin.ops.mesh import check_sign
 
-    place = device("kaolin")
+    place = device()
     solid = torch.from_numpy(faces.astype(np.int64)).to(place)
     return check_sign(_batch(vertices, place), solid, _batch(points, place))[0].cpu().numpy()
 

@@ -72,7 +72,7 @@ class Choice:
         from evaluation import accelerated
 
         version = installed_version(self.backend) or "unknown version"
-        return f"{self.backend} {version} on {accelerated.device(self.backend)}"
+        return f"{self.backend} {version} on {accelerated.device()}"
 
 
 CPU = Choice("cpu", "cpu")
@@ -124,7 +124,7 @@ def automatic() -> str:
         if installed_version(name) is not None:
             from evaluation import accelerated
 
-            if not accelerated.why_not(name) and accelerated.device(name) == "cuda":
+            if not accelerated.why_not(name) and accelerated.device() == "cuda":
                 return name
     return "cpu"
 

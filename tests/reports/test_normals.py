@@ -25,14 +25,13 @@ CREASES = 0.01
 @pytest.fixture
 def standin(monkeypatch):
     standins.install(monkeypatch, "pytorch3d")
-    monkeypatch.setattr(accelerated, "device", lambda name: "cpu")
+    monkeypatch.setattr(accelerated, "device", lambda: "cpu")
     monkeypatch.setattr(backends, "_used", CPU)
 
 
 @pytest.fixture
 def real(monkeypatch):
-    pytest.importorskip("pytorch3d")
-    if why := accelerated.why_not("pytorch3d"):
+    if why := accelerated.not_importable("pytorch3d"):
         pytest.skip(why)
     monkeypatch.setattr(backends, "_used", CPU)
 
