@@ -1,11 +1,13 @@
-"""Who finds nearest neighbours: the CPU path, or pytorch3d or kaolin on a GPU, where one of them is installed.
+"""Who finds nearest neighbours, and what a picture sees: the CPU path, or pytorch3d or kaolin on a GPU, where one of
+them is installed.
 
     backend: auto | cpu | pytorch3d | kaolin
 
 `auto` is pytorch3d or else kaolin where it is installed and CUDA is there, and the CPU path everywhere else. A backend
 says only which sample is the nearest; distances are computed from the coordinates in float64, as on the CPU, so that
 numbers agree to rounding. Samples are drawn on the CPU whatever the backend, by named random streams, unless
-`sampler: backend` is asked for: a row must not depend on the machine that scored it.
+`sampler: backend` is asked for: a row must not depend on the machine that scored it. Of pictures of meshes, pytorch3d
+says only which face a pixel sees; kaolin is not asked.
 
 Nothing heavy is imported until a backend other than `cpu` is used.
 """
@@ -60,12 +62,17 @@ class Choice:
 
     def record(self) -> str:
         """For the record of rows: empty for the CPU path, else backend, version, device and sampler."""
-        if self.backend == "cpu":
-            return ""
+        return "" if self.backend == "cpu" else f"{self._named()}, sampler {self.sampler}"
+
+    def rasteriser(self) -> str:
+        """For the note of a picture: backend, version and device; empty where the CPU path casts rays."""
+        return self._named() if self.backend == "pytorch3d" else ""
+
+    def _named(self) -> str:
         from evaluation import accelerated
 
         version = installed_version(self.backend) or "unknown version"
-        return f"{self.backend} {version} on {accelerated.device(self.backend)}, sampler {self.sampler}"
+        return f"{self.backend} {version} on {accelerated.device()}"
 
 
 CPU = Choice("cpu", "cpu")
@@ -117,7 +124,7 @@ def automatic() -> str:
         if installed_version(name) is not None:
             from evaluation import accelerated
 
-            if not accelerated.why_not(name) and accelerated.device(name) == "cuda":
+            if not accelerated.why_not(name) and accelerated.device() == "cuda":
                 return name
     return "cpu"
 
@@ -159,3 +166,16 @@ def draw(
     from evaluation import accelerated
 
     return accelerated.draw(vertices, faces, n, rng, _used.backend)
+
+
+def visible(points: np.ndarray, faces: np.ndarray, *, tangent: float, size: int) -> np.ndarray | None:
+    """Which face each pixel of a picture sees, by the backend in use; None where the CPU path casts rays.
+
+    points (n, 3): in camera axes (right, up, backward), before the camera. faces (m, 3), seen from both sides. tangent:
+    of half the field of view. Returns (size, size) int64, the upper row first, -1 where no face is seen.
+    """
+    if _used.backend != "pytorch3d":
+        return None
+    from evaluation import accelerated
+
+    return accelerated.visible(points, faces, tangent=tangent, size=size)

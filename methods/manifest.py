@@ -27,6 +27,8 @@ from methods.training.log import COSTS, SPEED
 FILE = "manifest.json"
 ROOMS = ("core", "data", "methods", "evaluation", "reports")
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "safetensors", "transformers", "trimesh", "embreex", "Pillow")
+OPTIONAL = ("kaolin",)
+"""Packages that some results depend on: recorded by the runs that have imported them."""
 _NOT_RESULTS = (FILE, "fit.jsonl", "progress.json", "measured.json", COSTS, SPEED, "done.json")
 
 
@@ -44,10 +46,10 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
-def package_versions() -> dict[str, str]:
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Versions of the packages that results depend on, where installed."""
     versions = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -88,11 +90,12 @@ def peak_memory_mb() -> dict[str, float]:
 
 def environment(device: str, threads: int, dtype: str = "fp32") -> dict[str, Any]:
     """What a run stands on: code, packages, machine. dtype: of its matrix products, where the method says another."""
+    optional = [name for name in OPTIONAL if sys.modules.get(name) is not None]
     return {
         "git": git_state(),
         "source": {room: source_hash(room) for room in ROOMS if (ROOT / room).is_dir()},
         "python": platform.python_version(),
-        "packages": package_versions(),
+        "packages": package_versions() | package_versions(optional),
         "device": device_record(device),
         "dtype": dtype,
         "threads": threads,

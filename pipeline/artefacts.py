@@ -29,8 +29,9 @@ class Artefact:
 
     files: what it writes, relative to `reports/`. reads: YAML files there that decide what it shows. options: beyond
     those that every command has; `held_out` (the category without training objects), `prepared` (the folder of
-    prepared shards), `root` (the folder of the dataset and scale under runs/). code: sources that decide it, beyond
-    the reports' own. mixed: its rows may be of several protocols, since each of its lines says which.
+    prepared shards), `root` (the folder of the dataset and scale under runs/), `backend` (who draws meshes). code:
+    sources that decide it, beyond the reports' own. mixed: its rows may be of several protocols, since each of its
+    lines says which.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Artefact:
 STUDY = ("methods/vae_study/tokens.py",)
 PICTURES = ("data/store.py", "data/views.py", "data/quantise.py", "data/render.py", "data/sample.py")
 PICTURES += ("evaluation/load.py", "evaluation/placement.py", *STUDY)
+PICTURES += ("evaluation/backends.py", "evaluation/accelerated.py")
+OF_MESHES = ("prepared", "root", "backend")
 
 ARTEFACTS = {
     artefact.name: artefact
@@ -57,10 +60,10 @@ ARTEFACTS = {
         Artefact("table2", ("table2.csv", "table2.md", "table2_by_category.csv"), options=("held_out",)),
         Artefact("table_s1", ("table_s1.csv", "table_s1.md"), reads=("table_s1.yaml",), options=("root",)),
         Artefact("schedules", ("schedules.csv", "schedules.md"), reads=("schedules.yaml",)),
-        Artefact("figure3", ("figure3.pdf", "figure3.png"), (), ("prepared", "root"), PICTURES),
+        Artefact("figure3", ("figure3.pdf", "figure3.png"), (), OF_MESHES, PICTURES),
         Artefact("figure4", ("figure4.pdf", "figure4.png", "figure4.csv"), (), (), STUDY),
-        Artefact("figure5", ("figure5.pdf", "figure5.png"), ("figure5.yaml",), ("prepared", "root"), PICTURES),
-        Artefact("figure6", ("figure6.pdf", "figure6.png"), (), ("prepared", "root"), PICTURES),
+        Artefact("figure5", ("figure5.pdf", "figure5.png"), ("figure5.yaml",), OF_MESHES, PICTURES),
+        Artefact("figure6", ("figure6.pdf", "figure6.png"), (), OF_MESHES, PICTURES),
         Artefact("claims", ("claims.csv", "claims.md"), reads=("published.yaml", "claims.yaml"), mixed=True),
     )
 }

@@ -35,6 +35,8 @@ from pipeline.artefacts import ARTEFACTS, protocol_of
 
 RUNS = "runs"
 NOT_PREPARE = ("preview", "quarantine", "images", "names", "catalogue", "choose")
+USUAL = {"backend": "auto", "sampler": "cpu"}
+"""Of `evaluation:`, what the commands do when they are not told otherwise."""
 READER = ("data/store.py", "data/views.py", "data/quantise.py")
 
 
@@ -274,10 +276,13 @@ class Dag:
         method, variant, seed = wildcards.method, wildcards.variant, int(wildcards.seed)
         generated = registry.generated_folder(RUNS, self.dataset, self.scale, method, variant, seed)
         arguments = self._arguments(method, variant)
-        # Said only where they are not the defaults, so that those who leave them out share their rows.
-        usual, own = {"backend": "auto", "sampler": "cpu"}, self.config["evaluation"]
-        chosen = {key: own[key] for key, value in usual.items() if own.get(key, value) != value}
+        chosen = {key: value for key in USUAL if (value := self._unusual(key))}
         return _options(arguments | {"generated": generated, "protocol": wildcards.protocol} | chosen)
+
+    def _unusual(self, key: str) -> str | None:
+        """A choice of `evaluation:` where it is not the default, so that those who leave it out share their results."""
+        value = self.config["evaluation"].get(key, USUAL[key])
+        return None if value == USUAL[key] else value
 
     def score_code(self, wildcards: Any) -> str:
         """Hash of the evaluation's sources and of the protocol."""
@@ -312,6 +317,7 @@ class Dag:
         for key in ("settings", "controls"):
             text += f" --{key} {' '.join(declared[key])}" if declared.get(key) else ""
         values = {"held_out": self.source.get("held_out_family"), "prepared": self.prepared, "root": self.root}
+        values["backend"] = self._unusual("backend")
         chosen = {key.replace("_", "-"): values[key] for key in ARTEFACTS[name].options if values[key]}
         return f"{text} {_options(chosen)}".rstrip()
 

@@ -65,6 +65,13 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
+def write_page(args: argparse.Namespace, text: str) -> None:
+    """Write a table's page, which says so where its rows are of another backend than the CPU."""
+    from reports import markdown, rows
+
+    write_text(args.out.with_suffix(".md"), text + markdown.scored_by(rows.backends(args.rows), len(args.rows)))
+
+
 def table1(args: argparse.Namespace) -> None:
     """Table 1 and its page."""
     from evaluation import protocol as protocols
@@ -75,7 +82,7 @@ def table1(args: argparse.Namespace) -> None:
     if not chosen:
         raise UserError("name at least one setting, for example --settings mar3d/full")
     frame = table1.table(rows.read(args.rows, protocol.name), chosen, protocol, printed)
-    write_text(args.out.with_suffix(".md"), table1.page(frame, protocol, printed))
+    write_page(args, table1.page(frame, protocol, printed))
     write_text(args.out, comparison.to_csv(frame))
 
 
@@ -92,7 +99,7 @@ def table2(args: argparse.Namespace) -> None:
     frame = table2.table(all_rows, chosen, protocol, printed)
     categories = table2.by_category(all_rows, chosen, protocol, args.held_out)
     write_text(args.out.with_name(f"{args.out.stem}_by_category.csv"), table2.to_csv(categories))
-    write_text(args.out.with_suffix(".md"), markdown.render(frame, protocol, printed))
+    write_page(args, markdown.render(frame, protocol, printed))
     write_text(args.out, table2.to_csv(frame))
 
 
@@ -104,7 +111,7 @@ def table_s1(args: argparse.Namespace) -> None:
     protocol = protocols.load(args.protocol)
     all_rows = rows.read(args.rows, protocol.name)
     frame = table_s1.table(all_rows, table_s1.read(), args.settings, protocol, args.root)
-    write_text(args.out.with_suffix(".md"), table_s1.page(frame, protocol))
+    write_page(args, table_s1.page(frame, protocol))
     write_text(args.out, comparison.to_csv(frame))
 
 
@@ -115,7 +122,7 @@ def schedules(args: argparse.Namespace) -> None:
 
     protocol = protocols.load(args.protocol)
     frame = schedules.table(rows.read(args.rows, protocol.name), schedules.read(), args.settings, protocol)
-    write_text(args.out.with_suffix(".md"), schedules.page(frame, protocol))
+    write_page(args, schedules.page(frame, protocol))
     write_text(args.out, comparison.to_csv(frame))
 
 
@@ -127,7 +134,7 @@ def claims(args: argparse.Namespace) -> None:
     protocol, printed = protocols.load(args.protocol), published.read()
     all_rows, spec = rows.read(args.rows), claims.read()
     frame = claims.table(all_rows, spec, protocol, printed)
-    write_text(args.out.with_suffix(".md"), claims_page.render(frame, all_rows, protocol, printed, spec["level"]))
+    write_page(args, claims_page.render(frame, all_rows, protocol, printed, spec["level"]))
     write_text(args.out, comparison.to_csv(frame))
 
 

@@ -44,6 +44,14 @@ def of(context: Mapping[str, Any]) -> str:
     return f"dataset {context['dataset']}, scale {context['scale']}, protocol {context['protocol']}"
 
 
+def scored_by(backends: Mapping[str, Sequence[str]], n: int) -> str:
+    """The last lines of a page whose n files of rows are not all of the CPU path (`reports.rows.backends`), or ''."""
+    lines = [
+        f"Nearest neighbours by {name} in {len(files)} of {n} files of rows.\n" for name, files in backends.items()
+    ]
+    return "\n" + "".join(lines) if lines else ""
+
+
 def render(frame: pd.DataFrame, protocol: Protocol, printed: Mapping[str, Any]) -> str:
     """Table 2: what was measured, with interval; the paper's value; the difference to the first row."""
     titles, first = metric_titles(protocol), frame.iloc[0]

@@ -59,7 +59,8 @@ def files_of(reports: Path) -> list[Path]:
 def record(reports: Path, runs: Path, out: Path, also: Sequence[Path] = ()) -> list[str]:
     """Copy a run's files to `out`, with the rows of every setting in its tables and one manifest; returns the names.
 
-    The rows are of every protocol that a table is of. also: pictures and the like that are kept beside them. Raises
+    The rows are of every protocol that a table is of; those that the CPU path did not score stand in the manifest as
+    `scored_by`. also: pictures and the like that are kept beside them. Raises
     UserError, and writes nothing, if `out` holds anything else: it would stand there as if it were of this run.
     """
     files = files_of(reports)
@@ -85,7 +86,14 @@ def record(reports: Path, runs: Path, out: Path, also: Sequence[Path] = ()) -> l
     rows_name, manifest_name = WRITTEN
     with atomic_path(out / rows_name) as temporary:
         all_rows.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
-    write_json(out / manifest_name, manifest(place, list(dict.fromkeys(name for _, name in scored))))
+    about = manifest(place, list(dict.fromkeys(name for _, name in scored)))
+    if others := rows.backends(found):  # which rows.csv cannot say
+        under = place / "rows"
+        about["scored_by"] = {
+            backend: [Path(path).relative_to(under).with_suffix("").as_posix() for path in paths]
+            for backend, paths in others.items()
+        }
+    write_json(out / manifest_name, about)
     return [*(path.name for path in (*files, *also)), *WRITTEN]
 
 

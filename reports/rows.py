@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import UserError
+from evaluation.rows import read_backend
 
 TEXT = ("dataset", "scale", "object", "category", "method", "variant", "protocol", "status", "reason", "start")
 IDENTITY = ("dataset", "scale", "object", "view", "method", "variant", "seed", "protocol")
@@ -44,6 +45,18 @@ def read(paths: Sequence[str | Path], protocol: str | None = None) -> pd.DataFra
         first = rows[double].iloc[0]
         raise UserError(f"object {first['object']} of {first['method']}/{first['variant']} stands twice in the rows")
     return rows
+
+
+def backends(paths: Sequence[str | Path]) -> dict[str, list[str]]:
+    """Which of these files were not scored by the CPU path: the record of each other backend, with its files.
+
+    Only Parquet files say; beside a recorded CSV, the run's manifest does (`scored_by`).
+    """
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        if Path(path).suffix != ".csv" and (backend := read_backend(Path(path))) != "cpu":
+            found.setdefault(backend, []).append(str(path))
+    return found
 
 
 def _read_csv(path: str | Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""From an occupancy field to a mesh: coarse-to-fine evaluation, then marching cubes.
+"""From an occupancy field to a mesh: coarse-to-fine evaluation, then marching cubes, or FlexiCubes.
 
 Node i of a grid with N cells lies at -BOUND + i * 2 * BOUND / N; marching cubes runs on N + 1 nodes, and its
 index coordinates are mapped with N, not N + 1 (several public decoders shrink their meshes by N / (N + 1)).
@@ -17,6 +17,12 @@ BOUND = 1.05
 
 Field = Callable[[np.ndarray], np.ndarray]
 """Points (n, 3) float32 in [-BOUND, BOUND]^3 -> logits (n,) float32, positive inside."""
+
+Surface = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray] | None]
+"""Logits (n, n, n) -> vertices and faces, or None, as `surface` gives them."""
+
+GRID = ("cells", "coarsest", "band")
+"""The params of `extraction` that `evaluate` takes."""
 
 
 def nodes(index: np.ndarray, cells: int) -> np.ndarray:
@@ -57,17 +63,41 @@ def evaluate(field: Field, cells: int, *, coarsest: int = 32, band: float = 3.0)
     return values
 
 
+def surface_of(name: str) -> Surface:
+    """What makes a mesh of logits, by the name that `extraction.surface` gives it: `marching_cubes` or `flexicubes`.
+
+    Raises ImportError, in words, where it needs a package that is not here.
+    """
+    if name == "marching_cubes":
+        return surface
+    from methods.layers import flexicubes
+
+    flexicubes.of_kaolin()
+    return flexicubes.surface
+
+
 def surface(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Marching cubes at level 0 of logits (n, n, n), positive inside; None if the level is never crossed.
 
     Returns vertices (v, 3) float32 in the box and faces (f, 3) int32, counter-clockwise from outside. The outer
     layer of nodes is taken as outside, so that the mesh is closed.
     """
-    closed = values.astype(np.float32, copy=True)
+    shut = closed(values)
+    if not (shut > 0).any():
+        return None
+    vertices, faces, _, _ = marching_cubes(shut, 0.0, gradient_direction="ascent")
+    return in_box(vertices, len(values)), faces.astype(np.int32)
+
+
+def closed(values: np.ndarray) -> np.ndarray:
+    """A float32 copy of logits (n, n, n) whose outer layer is outside."""
+    shut = values.astype(np.float32, copy=True)
     for axis in range(3):
         for side in (0, -1):
-            closed.swapaxes(0, axis)[side] = np.minimum(closed.swapaxes(0, axis)[side], -1e-3)
-    if not (closed > 0).any():
-        return None
-    vertices, faces, _, _ = marching_cubes(closed, 0.0, gradient_direction="ascent")
-    return (vertices * (2 * BOUND / (len(values) - 1)) - BOUND).astype(np.float32), faces.astype(np.int32)
+            shut.swapaxes(0, axis)[side] = np.minimum(shut.swapaxes(0, axis)[side], -1e-3)
+    return shut
+
+
+def in_box(vertices: np.ndarray, n: int) -> np.ndarray:
+    """Positions (v, 3) float32 in the box of coordinates that count the n nodes of an axis."""
+    return (vertices * (2 * BOUND / (n - 1)) - BOUND).astype(np.float32)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from methods.contract import Sizes, Step
 from methods.layers.diffusion import Diffusion
-from methods.layers.extraction import evaluate
+from methods.layers.extraction import GRID, evaluate
 from methods.layers.image_encoder import build_image_encoder, made_up_networks
 from methods.mar3d.examples import Batch, augment
 from methods.mar3d.mar import MaskedAutoregressive, build_mar, mask_ratio
@@ -206,8 +206,7 @@ def decoding_flops(params: Params, bank: str) -> float:
     keys, decoded = counted(lambda: vae.decode(torch.zeros(shape, device=META)))
     asked = 1000
     per_query = counted(lambda: vae.occupancy(keys, torch.zeros((1, asked, 3), device=META)))[1] / asked
-    settings = {key: value for key, value in params["extraction"].items() if key != "chunk"}
-    return decoded + per_query * ball_queries(**settings)
+    return decoded + per_query * ball_queries(**{key: params["extraction"][key] for key in GRID})
 
 
 @torch.no_grad()

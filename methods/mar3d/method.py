@@ -19,7 +19,7 @@ from data.store import Sample, Split
 from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
 from methods.layers.clip_dinov2 import check_identity, frozen_identity
 from methods.layers.diffusion import Diffusion
-from methods.layers.extraction import evaluate, surface
+from methods.layers.extraction import GRID, evaluate, surface_of
 from methods.mar3d import foresee
 from methods.mar3d.examples import Batch, Examples, augment
 from methods.mar3d.latents import FILE as LATENTS
@@ -299,6 +299,7 @@ class LatentGenerator(ABC):
 
     def __init__(self, params: Mapping[str, Any], vae: Path, device: torch.device) -> None:
         self.params, self.device = params, device
+        surface_of(params["extraction"]["surface"])  # a package that is not here is found before anything is sampled
         self.vae, self.scaling = load_vae(vae, device)
         self.precision: str = params["sampling"]["precision"]
 
@@ -391,6 +392,7 @@ def decode_meshes(
 ) -> list[Mesh | Failure]:
     """One mesh for each of the latents (b, tokens, channels), in the VAE's own units."""
     results: list[Mesh | Failure] = []
+    surface = surface_of(extraction["surface"])
     for row in latents:
         start = time.monotonic()
         with autocast(latents.device, precision):
@@ -401,7 +403,7 @@ def decode_meshes(
             with autocast(latents.device, precision):
                 return torch.cat([vae.occupancy(keys, c[None].to(latents.device))[0].cpu() for c in chunks]).numpy()
 
-        values = evaluate(field, **{key: value for key, value in extraction.items() if key != "chunk"})
+        values = evaluate(field, **{key: extraction[key] for key in GRID})
         decoded = time.monotonic()  # the values are on the CPU: nothing is waited for
         found = surface(values)
         if found is None:

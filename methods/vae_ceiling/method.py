@@ -10,6 +10,7 @@ import numpy as np
 
 from data.store import Sample
 from methods.contract import Failure, Mesh, PreparedData, Sizes
+from methods.layers.extraction import surface_of
 from methods.mar3d import foresee
 from methods.mar3d.latents import load_vae
 from methods.mar3d.method import reconstruct
@@ -32,7 +33,8 @@ class VaeCeiling:
         return {"sample": encoded, "decode": decoded}
 
     def load(self, stages: Mapping[str, Path], device: str) -> VaeCeiling:
-        """Load the VAE."""
+        """Load the VAE. Raises ImportError where the variant's extraction needs a package that is not here."""
+        surface_of(self.params["extraction"]["surface"])
         self.vae, _ = load_vae(stages["vae"], device_of(device))
         self.precision: str = self.params["reconstruction"]["precision"]
         return self

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evaluation.protocol import Protocol
+    from reports.figures.gallery import Gallery
 
 FIGURES = {
     "figure3": "normal maps of each method beside the condition image and the truth",
@@ -37,6 +38,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         if name != "figure4":
             command.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
             command.add_argument("--root", type=Path, required=True, help="runs/{dataset}/{scale}, with its meshes")
+            command.add_argument("--backend", default="auto", help="who draws: see python -m evaluation backends")
 
 
 def run(args: argparse.Namespace) -> list[Path]:
@@ -68,7 +70,22 @@ def _curves(args: argparse.Namespace, rows: pd.DataFrame, protocol: Protocol) ->
 
 
 def _pictures(args: argparse.Namespace, rows: pd.DataFrame, protocol: Protocol) -> list[Path]:
-    from reports.figures import figure3, figure5, figure6, style
+    from evaluation import backends
+    from reports.figures import style
+
+    choice = backends.choose(args.backend)
+    with backends.using(choice):
+        gallery, note = _gallery(args, rows, protocol)
+    if choice.rasteriser():
+        note += f" Normal maps by {choice.rasteriser()}."
+    with style.figure(style.TEXT, gallery.height(style.TEXT, note)) as made:
+        gallery.draw(made)
+        style.note(made, note)
+        return style.save(made, args.out.with_suffix(""))
+
+
+def _gallery(args: argparse.Namespace, rows: pd.DataFrame, protocol: Protocol) -> tuple[Gallery, str]:
+    from reports.figures import figure3, figure5, figure6
     from reports.figures.material import Material
 
     material = Material(rows, protocol, args.prepared, args.root / "generated")
@@ -76,13 +93,8 @@ def _pictures(args: argparse.Namespace, rows: pd.DataFrame, protocol: Protocol) 
         names = [*args.settings, *args.controls]
         if not names:
             raise UserError("name at least one setting, for example --settings mar3d/full")
-        gallery, note = figure3.gallery(material, names, [figure3.title_of(name) for name in names])
-    elif args.command == "figure5":
+        return figure3.gallery(material, names, [figure3.title_of(name) for name in names])
+    if args.command == "figure5":
         columns = figure5.columns()
-        gallery, note = figure5.gallery(material, list(columns), list(columns.values()))
-    else:
-        gallery, note = figure6.gallery(material)
-    with style.figure(style.TEXT, gallery.height(style.TEXT, note)) as made:
-        gallery.draw(made)
-        style.note(made, note)
-        return style.save(made, args.out.with_suffix(""))
+        return figure5.gallery(material, list(columns), list(columns.values()))
+    return figure6.gallery(material)

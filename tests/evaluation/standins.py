@@ -7,8 +7,10 @@ would there. They say nothing about the libraries' own code.
 from __future__ import annotations
 
 import importlib.machinery
+import math
 import sys
 from collections import namedtuple
+from dataclasses import dataclass
 from types import ModuleType
 
 import pytest
@@ -50,6 +52,80 @@ def sample_points_from_meshes(meshes, num_samples=10000, return_normals=False, r
     return (points, normals) if return_normals else points
 
 
+class PerspectiveCameras:
+    """pytorch3d.renderer.PerspectiveCameras in NDC, of one camera that stands at the origin and looks along +z."""
+
+    def __init__(self, focal_length=1.0, device="cpu"):
+        self.focal_length = focal_length
+
+
+@dataclass
+class RasterizationSettings:
+    """pytorch3d.renderer.RasterizationSettings."""
+
+    image_size: int = 256
+    blur_radius: float = 0.0
+    faces_per_pixel: int = 1
+    max_faces_per_bin: int | None = None
+    perspective_correct: bool | None = None
+    cull_backfaces: bool = False
+
+
+Fragments = namedtuple("Fragments", "pix_to_face")
+
+
+class MeshRasterizer:
+    """pytorch3d.renderer.MeshRasterizer: NDC with +x to the left and +y up, pixels from the upper left.
+
+    As there, a pixel on the edge of a face does not see it unless the blur radius, a squared distance, reaches it.
+    """
+
+    def __init__(self, cameras=None, raster_settings=None):
+        self.cameras, self.settings = cameras, raster_settings
+        assert raster_settings.perspective_correct is not False and raster_settings.faces_per_pixel == 1
+
+    def __call__(self, meshes):
+        (vertices,), (faces,), size = meshes.verts, meshes.faces, self.settings.image_size
+        assert (vertices[:, 2] > 0).all(), "all of the mesh is before the camera"
+        flat = self.cameras.focal_length * vertices[:, :2] / vertices[:, 2:]
+        centres = 1 - (2 * torch.arange(size) + 1) / size
+        pixels = torch.stack(torch.meshgrid(centres, centres, indexing="ij"), -1).flip(-1)  # x changes along a row
+        nearest, found = torch.full((size, size), torch.inf), torch.full((size, size), -1)
+        for number, corners in enumerate(faces):
+            shares = _barycentric(pixels, flat[corners])
+            if shares is None or (self.settings.cull_backfaces and shares[1] < 0):
+                continue
+            inside = (shares[0] > 0).all(-1)
+            blurred = _squared_distance(pixels, flat[corners]) < self.settings.blur_radius
+            weights = shares[0].clamp(0) / vertices[corners, 2]
+            depth = 1 / (weights.sum(-1) / shares[0].clamp(0).sum(-1))
+            closer = (inside | blurred) & (depth < nearest)
+            nearest[closer], found[closer] = depth[closer], number
+        return Fragments(found[None, :, :, None])
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def _barycentric(pixels: Tensor, corners: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Shares (h, w, 3) of a triangle's corners (3, 2), and twice its area with its sign; None without area."""
+    area = _cross(corners[1] - corners[0], corners[2] - corners[0])
+    if abs(area) <= 1e-8:
+        return None
+    ends = [(corners[(k + 1) % 3], corners[(k + 2) % 3]) for k in range(3)]
+    return torch.stack([_cross(b - a, pixels - a) for a, b in ends], -1) / area, area
+
+
+def _squared_distance(pixels: Tensor, corners: Tensor) -> Tensor:
+    """To the outline of a triangle (3, 2), of pixels (h, w, 2)."""
+    found = []
+    for a, b in zip(corners, corners.roll(-1, 0), strict=True):
+        along = ((pixels - a) @ (b - a) / (b - a).square().sum()).clamp(0, 1)
+        found.append((a + along[..., None] * (b - a) - pixels).square().sum(-1))
+    return torch.stack(found).amin(0)
+
+
 def sided_distance(p1, p2):
     """kaolin.metrics.pointcloud.sided_distance: squared distances and indices, each (B, P1)."""
     distance, idx = _squares(p1, p2).min(2)
@@ -86,6 +162,46 @@ def check_sign(verts, faces, points, hash_resolution=512):
     return ((within & (height < 0)).sum(1) % 2 == 1)[None]
 
 
+# The corners of a cube are numbered with x in the lowest bit: an edge joins two numbers that differ in one bit.
+EDGES = torch.tensor([(corner, corner | bit) for bit in (1, 2, 4) for corner in range(8) if not corner & bit])
+
+
+class FlexiCubes:
+    """kaolin.ops.conversions.FlexiCubes with equal weights, of fields that leave one sheet in each cube.
+
+    A vertex in each cube whose corners differ in sign, at the mean of its edges' crossings; a quadrilateral around each
+    crossed edge that four cubes share, its normal towards the positive end.
+    """
+
+    def __init__(self, device="cuda"):
+        self.device = device
+
+    def __call__(self, voxelgrid_vertices, scalar_field, cube_idx, resolution):
+        n = len(voxelgrid_vertices)
+        assert voxelgrid_vertices.shape == (n, 3) and scalar_field.shape == (n,) and cube_idx.shape[1:] == (8,)
+        assert len(cube_idx) == math.prod(resolution), "there, each cube of the grid has its place"
+        inside = scalar_field < 0
+        count = inside[cube_idx].sum(1)
+        ends = cube_idx[(count > 0) & (count < 8)][:, EDGES]  # (cubes, 12, 2)
+        (x0, x1), (s0, s1) = voxelgrid_vertices[ends].unbind(2), scalar_field[ends].unbind(2)
+        cut = (s0 < 0) != (s1 < 0)
+        crossings = x0 + torch.where(cut, s0 / (s0 - s1), 0)[..., None] * (x1 - x0)
+        vertices = (crossings * cut[..., None]).sum(1) / cut.sum(1, keepdim=True)
+        cube, edge = cut.nonzero(as_tuple=True)
+        # Round an edge along an axis, cubes are told by which of their edges along it this is: 0, 1, 3, 2 goes round.
+        order = torch.tensor([0, 1, 3, 2])[edge % 4]
+        keys, group = torch.unique(ends[cube, edge], dim=0, return_inverse=True)
+        ring = torch.argsort(group * 4 + order)
+        shared = torch.bincount(group)[group[ring]] == 4
+        quads, keys = cube[ring][shared].reshape(-1, 4), keys[group[ring][shared].reshape(-1, 4)[:, 0]]
+        a, b, c = vertices[quads[:, :3]].unbind(1)
+        outwards = voxelgrid_vertices[keys[:, 1]] - voxelgrid_vertices[keys[:, 0]]
+        outwards = torch.where(inside[keys[:, :1]], outwards, -outwards)
+        turned = (torch.linalg.cross(b - a, c - a) * outwards).sum(1) < 0
+        quads[turned] = quads[turned].flip(1)
+        return vertices, quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3), torch.zeros(len(vertices))
+
+
 def _module(name: str, **names) -> ModuleType:
     module = ModuleType(name)
     module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
@@ -99,11 +215,17 @@ MODULES = {
         "pytorch3d": {"__version__": "0.7.9"},
         "pytorch3d.ops": {"knn_points": knn_points, "sample_points_from_meshes": sample_points_from_meshes},
         "pytorch3d.structures": {"Meshes": Meshes},
+        "pytorch3d.renderer": {
+            "MeshRasterizer": MeshRasterizer,
+            "PerspectiveCameras": PerspectiveCameras,
+            "RasterizationSettings": RasterizationSettings,
+        },
     },
     "kaolin": {
         "kaolin": {"__version__": "0.18.0"},
         "kaolin.ops": {},
         "kaolin.ops.mesh": {"check_sign": check_sign, "sample_points": sample_points},
+        "kaolin.ops.conversions": {"FlexiCubes": FlexiCubes},
         "kaolin.metrics": {},
         "kaolin.metrics.pointcloud": {"sided_distance": sided_distance},
     },

@@ -33,3 +33,13 @@ def test_the_command_lines_are_ones_that_the_front_door_takes():
     for name in ("figure3", "figure4", "figure5", "figure6"):
         line = f"{name} {made.report_arguments(name)} --rows rows.parquet --out reports/{ARTEFACTS[name].files[0]}"
         assert parser().parse_args(line.split()).command == name
+
+
+def test_what_draws_is_said_to_figures_of_meshes_where_it_is_not_the_default():
+    usual, chosen = dag(), dag(evaluation={"backend": "pytorch3d"})
+    for name in ("figure3", "figure5", "figure6"):
+        assert "--backend" not in usual.report_arguments(name)
+        line = f"{name} {chosen.report_arguments(name)} --rows rows.parquet"
+        assert parser().parse_args(line.split()).backend == "pytorch3d"
+    for name in ("figure4", "table2"):
+        assert chosen.report_arguments(name) == usual.report_arguments(name)

@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import UserError
 from evaluation.protocol import load
+from evaluation.rows import write as write_rows
 from reports import comparison, rows
 from reports.record import record
 from tests.reports.conftest import make_rows
@@ -93,6 +94,16 @@ def test_costs_are_kept(run):
     manifest = json.loads((run / "kept" / "manifest.json").read_text())
     assert manifest["stages"]["mar3d.vae-1/seed0"]["training_flops"] == 5e12
     assert manifest["generated"]["mar3d/full/seed0"]["flops"] == {"sample": 2e9}
+
+
+def test_rows_of_another_backend_are_named_in_the_manifest(run):
+    record(run / "reports", run / "runs", run / "kept")
+    assert "scored_by" not in json.loads((run / "kept" / "manifest.json").read_text())
+    path = run / "runs/procedural/smoke/rows/v1/mar3d/full/seed0.parquet"
+    write_rows(make_rows("mar3d", "full", fscore=VALUES), path, backend="pytorch3d 0.7.9 on cuda, sampler cpu")
+    record(run / "reports", run / "runs", run / "kept")
+    manifest = json.loads((run / "kept" / "manifest.json").read_text())
+    assert manifest["scored_by"] == {"pytorch3d 0.7.9 on cuda, sampler cpu": ["v1/mar3d/full/seed0"]}
 
 
 def test_a_picture_of_an_earlier_run_does_not_stay(run):

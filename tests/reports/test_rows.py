@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
+from evaluation.rows import write as write_rows
 from reports import rows
 from tests.reports.conftest import make_rows
 
@@ -52,3 +53,11 @@ def test_the_hash_sees_metrics_and_not_seconds(write):
     assert rows.hash_of(one, ["fscore_0.1"]) == rows.hash_of(two, ["fscore_0.1"])
     two.loc[0, "fscore_0.1"] += 1e-8
     assert rows.hash_of(one, ["fscore_0.1"]) != rows.hash_of(two, ["fscore_0.1"])
+
+
+def test_files_that_the_cpu_path_did_not_score_are_named_by_what_did(tmp_path, write):
+    (plain,), other, kept = write(make_rows("m", fscore=[0.5])), tmp_path / "other.parquet", tmp_path / "rows.csv"
+    write_rows(make_rows("n", fscore=[0.5]), other, backend="kaolin 0.18.0 on cuda, sampler cpu")
+    make_rows("o", fscore=[0.5]).to_csv(kept, index=False)
+    assert rows.backends([plain, kept]) == {}
+    assert rows.backends([plain, other, kept]) == {"kaolin 0.18.0 on cuda, sampler cpu": [str(other)]}

@@ -3,7 +3,9 @@ import pytest
 
 from core.errors import UserError
 from evaluation import protocol
+from evaluation.rows import write as write_rows
 from reports import markdown, published, rows, table2
+from reports.__main__ import parser
 from reports.table2 import Setting
 from tests.reports.conftest import make_rows
 
@@ -164,3 +166,26 @@ def test_markdown_says_what_it_is_of_and_keeps_its_columns(build, write):
     assert len(lines) == 5
     assert len({line.count("|") for line in lines}) == 1
     assert "*Ground truth* (control, sees the truth)" in lines[4]
+
+
+def test_the_page_names_a_backend_that_is_not_the_cpu_and_nothing_else_changes(tmp_path):
+    frames = {name: make_rows("mar3d", name, fscore=VALUES) for name in ("full", "no_mar_hr")}
+    backend = "pytorch3d 0.7.9 on cuda, sampler cpu"
+
+    def page(out, **backends):
+        for name, frame in frames.items():
+            write_rows(frame, tmp_path / f"{name}.parquet", backend=backends.get(name, ""))
+        line = [
+            "table2",
+            "--rows",
+            *(str(tmp_path / f"{name}.parquet") for name in frames),
+            "--out",
+            str(tmp_path / out),
+        ]
+        arguments = parser().parse_args([*line, "--settings", *(f"mar3d/{name}" for name in frames)])
+        arguments.make(arguments)
+        assert (tmp_path / out).read_text() == (tmp_path / "plain.csv").read_text()
+        return (tmp_path / out).with_suffix(".md").read_text()
+
+    plain, said = page("plain.csv"), page("other.csv", full=backend)
+    assert said == f"{plain}\nNearest neighbours by {backend} in 1 of 2 files of rows.\n"
