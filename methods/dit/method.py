@@ -18,8 +18,9 @@ from methods.dit.objectives import diffusion_loss, velocity_loss
 from methods.dit.sampling import sample
 from methods.layers.clip_dinov2 import check_identity, frozen_identity
 from methods.layers.diffusion import Diffusion
+from methods.mar3d.decoding import LatentGenerator
 from methods.mar3d.examples import Batch, Examples
-from methods.mar3d.method import LatentGenerator, noised
+from methods.mar3d.sampling import noised
 from methods.training import processes
 from methods.training.draws import Share
 from methods.training.loop import device_of, seeded, train

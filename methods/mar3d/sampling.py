@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from methods.layers.diffusion import Diffusion
+from methods.mar3d.examples import augment
 from methods.mar3d.mar import MaskedAutoregressive
 
 
@@ -107,3 +108,9 @@ def sample(
         latents[rows, new] = drawn.view(b, new.shape[1], model.channels)
         current = left
     return latents
+
+
+def noised(latents: Tensor, t: float, rngs: Sequence[np.random.Generator]) -> Tensor:
+    """Condition augmentation of generated LR tokens (b, tokens, channels), each row from its own generator."""
+    draws = np.stack([rng.standard_normal(latents.shape[1:], dtype=np.float32) for rng in rngs])
+    return augment(latents, t, torch.from_numpy(draws).to(latents.device))

@@ -12,8 +12,8 @@ from data.store import Sample
 from methods.contract import Failure, Mesh, PreparedData, Sizes
 from methods.layers.extraction import surface_of
 from methods.mar3d import foresee
+from methods.mar3d.decoding import reconstruct
 from methods.mar3d.latents import load_vae
-from methods.mar3d.method import reconstruct
 from methods.training.devices import device_of
 
 

@@ -12,8 +12,9 @@ from core.files import write_json
 from data.store import Sample, Split
 from methods.contract import Failure, Mesh, PreparedData, Sizes, Step
 from methods.mar3d import foresee
+from methods.mar3d.decoding import reconstruct
 from methods.mar3d.latents import load_vae, save_vae
-from methods.mar3d.method import reconstruct, reconstruction_viou, train_vae
+from methods.mar3d.vae_training import reconstruction_viou, train_vae
 from methods.training import processes
 from methods.training.devices import device_of
 from methods.training.streaming import surfaces_of

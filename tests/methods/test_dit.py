@@ -17,6 +17,7 @@ from methods.foresee.sizes import configuration, sizes_of
 from methods.layers.diffusion import Diffusion
 from methods.mar3d import method as mar
 from methods.mar3d.examples import Batch
+from methods.mar3d.vae_training import fit_vae
 from methods.registry import SCALES, get_method, resolve
 from methods.training.draws import WHOLE
 
@@ -267,7 +268,7 @@ def test_mar_at_hr_directly_is_no_part_of_other_variants(scale):
 def test_a_dit_is_drawn_the_batches_of_mar(prepared, tmp_path, monkeypatch, stage):
     settings, data = resolve("mar3d", "full", "smoke").params, PreparedData(prepared, "procedural", "smoke")
     short = {**settings["vae"], "training": {**settings["vae"]["training"], "steps": 1}}
-    mar.fit_vae({**settings, "vae": short}, data, out=tmp_path, seed=0, device=torch.device("cpu"))
+    fit_vae({**settings, "vae": short}, data, out=tmp_path, seed=0, device=torch.device("cpu"))
     drawn = []
 
     def train(module, draw, loss, *, name, stream=None, seed, **_):

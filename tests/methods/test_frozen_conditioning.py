@@ -21,7 +21,8 @@ from methods.dit.method import LatentDiT
 from methods.layers.clip_dinov2 import FUSIONS
 from methods.layers.diffusion import Diffusion
 from methods.mar3d.mar import build_mar
-from methods.mar3d.method import Mar3D, fit_mar, fit_vae, load_mar
+from methods.mar3d.method import Mar3D, fit_mar, load_mar
+from methods.mar3d.vae_training import fit_vae
 from methods.registry import resolve
 
 CPU = torch.device("cpu")

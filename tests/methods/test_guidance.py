@@ -8,7 +8,7 @@ import torch
 
 from core.errors import UserError
 from methods import guidance, manifest, run
-from methods.mar3d.method import field_viou
+from methods.mar3d.decoding import field_viou
 from methods.registry import resolve
 
 

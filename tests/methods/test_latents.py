@@ -10,7 +10,8 @@ from methods.contract import PreparedData, Sizes
 from methods.mar3d import latents
 from methods.mar3d.foresee import encoding_flops
 from methods.mar3d.latents import FILE, LatentPool, cache_bytes, statistics
-from methods.mar3d.method import fit_mar, fit_vae
+from methods.mar3d.method import fit_mar
+from methods.mar3d.vae_training import fit_vae
 from methods.registry import resolve
 from methods.training.pool import SurfacePool, draw_views, view_shares
 

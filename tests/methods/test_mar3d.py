@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from methods.layers.diffusion import Diffusion
+from methods.mar3d.examples import augment
 from methods.mar3d.mar import MaskedAutoregressive, build_mar, mask_ratio
-from methods.mar3d.method import augment
 from methods.mar3d.pyramid_vae import anchor_points, build_vae
 from methods.mar3d.sampling import guidance, masked_after, sample
 from methods.registry import resolve

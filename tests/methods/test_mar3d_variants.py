@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from methods import registry
-from methods.mar3d import method
+from methods.mar3d import decoding, method
 
 SAMPLING = [
     name
@@ -57,11 +57,12 @@ def test_the_cascade_noises_the_low_tokens_as_the_sampling_says(monkeypatch, t):
         return torch.ones(len(images), 500, 4)
 
     monkeypatch.setattr(method, "sample", sample)
-    monkeypatch.setattr(method, "decode_meshes", lambda *args: [])
+    monkeypatch.setattr(decoding, "decode_meshes", lambda *args: [])
     cascade = method.Cascade.__new__(method.Cascade)
     cascade.device, cascade.lr, cascade.hr, cascade.direct, cascade.vae = torch.device("cpu"), "lr", "hr", None, None
     cascade.scaling = type("Scaling", (), {"restore": staticmethod(lambda bank, latents: latents)})
-    cascade.params = {"extraction": {}, "sampling": {"precision": "fp32", "lr": {}, "hr": {"augmentation": t}}}
+    cascade.precision = "fp32"
+    cascade.params = {"extraction": {}, "sampling": {"lr": {}, "hr": {"augmentation": t}}}
     cascade.generate(np.zeros((1, 8, 8, 4), np.uint8), rngs=[np.random.default_rng(0)])
     assert float(seen[1].mean()) == pytest.approx(1 - t, abs=0.08)
     assert float(seen[1].std()) == pytest.approx(t, abs=0.08)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data.store import Split
-from methods.mar3d import method as mar3d
+from methods.mar3d import decoding
 from methods.mar3d.latents import save_vae
 from methods.mar3d.pyramid_vae import build_vae
 from methods.registry import resolve
@@ -38,7 +38,7 @@ def decoded(monkeypatch):
         seen.append((latents.float().numpy(), extraction, precision))
         return ["mesh"] * len(latents)
 
-    monkeypatch.setattr(mar3d, "decode_meshes", decode)
+    monkeypatch.setattr(decoding, "decode_meshes", decode)
     return seen
 
 
@@ -48,9 +48,9 @@ def test_the_posteriors_mean_of_the_true_surface_is_decoded(stage, ellipsoids, d
     generator = ceiling.VaeCeiling(params).load({"vae": stage}, "cpu")
     assert generator.generate([], rngs=[], ground_truth=samples) == ["mesh", "mesh"]
     ((latents, extraction, precision),) = decoded
-    vae, _ = mar3d.load_vae(stage, torch.device("cpu"))
+    vae, _ = decoding.load_vae(stage, torch.device("cpu"))
     points, normals = (torch.from_numpy(array)[None] for array in samples[1].surface())
-    with torch.no_grad(), mar3d.autocast(torch.device("cpu"), precision):
+    with torch.no_grad(), decoding.autocast(torch.device("cpu"), precision):
         expected = vae.encode(points, normals, "lr").mean[0].float().numpy()
     assert latents.shape == (2, BANKS["lr"], vae.from_latent.in_features)
     assert np.abs(latents[1] - expected).max() < 0.02 * np.abs(expected).max()  # bf16, another batch
@@ -63,7 +63,7 @@ def test_the_posteriors_mean_of_the_true_surface_is_decoded(stage, ellipsoids, d
 )
 def test_the_vae_is_loaded_once(stage, ellipsoids, decoded, monkeypatch, module, entry, method, variant):
     loaded = []
-    monkeypatch.setattr(module, "load_vae", lambda *given: loaded.append(given) or mar3d.load_vae(*given))
+    monkeypatch.setattr(module, "load_vae", lambda *given: loaded.append(given) or decoding.load_vae(*given))
     samples = [Split(ellipsoids, "test").sample(0, 0)]
     generator = getattr(module, entry)(resolve(method, variant, "smoke").params).load({"vae": stage}, "cpu")
     for _ in range(3):

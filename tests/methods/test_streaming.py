@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from methods.contract import PreparedData
-from methods.mar3d.method import fit_mar, fit_vae
+from methods.mar3d.method import fit_mar
+from methods.mar3d.vae_training import fit_vae
 from methods.registry import resolve
 
 CPU = torch.device("cpu")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from methods.mar3d.method import pick
 from methods.mar3d.pyramid_vae import build_vae
+from methods.mar3d.vae_training import pick
 from methods.registry import SCALES, fitting_variant, load_methods, resolve
 from methods.sources import method_sources
 from methods.vae_study.method import VaeStudy

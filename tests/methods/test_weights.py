@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from methods.mar3d.method import LatentGenerator
+from methods.mar3d.decoding import LatentGenerator
 from methods.training.weights import frozen, load_weights, lowered, save_weights, warm_start
 
 CPU = torch.device("cpu")

@@ -11,7 +11,8 @@ import torch
 
 from core.errors import run_cli
 from methods.contract import PreparedData
-from methods.mar3d.method import fit_mar, fit_vae
+from methods.mar3d.method import fit_mar
+from methods.mar3d.vae_training import fit_vae
 from methods.registry import resolve
 from methods.training import log, loop, processes
 
