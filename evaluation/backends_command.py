@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "backends",
-        help="what finds nearest neighbours on this machine",
+        help="what finds nearest neighbours and draws meshes on this machine",
         description="List the CPU path, pytorch3d and kaolin: what is installed, which version, what is used, and "
         "where each project says how to install it.",
     )

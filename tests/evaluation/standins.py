@@ -190,15 +190,13 @@ class FlexiCubes:
         cube, edge = cut.nonzero(as_tuple=True)
         # Round an edge along an axis, cubes are told by which of their edges along it this is: 0, 1, 3, 2 goes round.
         order = torch.tensor([0, 1, 3, 2])[edge % 4]
-        keys, group = torch.unique(ends[cube, edge], dim=0, return_inverse=True)
+        group = torch.unique(ends[cube, edge], dim=0, return_inverse=True)[1]
         ring = torch.argsort(group * 4 + order)
         shared = torch.bincount(group)[group[ring]] == 4
-        quads, keys = cube[ring][shared].reshape(-1, 4), keys[group[ring][shared].reshape(-1, 4)[:, 0]]
-        a, b, c = vertices[quads[:, :3]].unbind(1)
-        outwards = voxelgrid_vertices[keys[:, 1]] - voxelgrid_vertices[keys[:, 0]]
-        outwards = torch.where(inside[keys[:, :1]], outwards, -outwards)
-        turned = (torch.linalg.cross(b - a, c - a) * outwards).sum(1) < 0
-        quads[turned] = quads[turned].flip(1)
+        quads, first = cube[ring][shared].reshape(-1, 4), ring[shared].reshape(-1, 4)[:, 0]
+        # That way round, the normal points along x and z and against y.
+        backwards = (edge[first] // 4 == 1) ^ ~inside[ends[cube[first], edge[first], 0]]
+        quads[backwards] = quads[backwards].flip(1)
         return vertices, quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3), torch.zeros(len(vertices))
 
 

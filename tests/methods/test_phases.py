@@ -9,7 +9,7 @@ from core.errors import UserError
 from data.store import Split
 from methods.contract import PreparedData
 from methods.dit.method import training_of
-from methods.mar3d import examples, method
+from methods.mar3d import examples, vae_training
 from methods.registry import SCALES, load_methods, resolve
 from methods.training.draws import WHOLE, Share
 from methods.training.phases import Phases, phases_of, stretched
@@ -141,7 +141,7 @@ def drawn(prepared, phases, monkeypatch, share):
 def test_without_phases_a_step_draws_what_it_always_drew(prepared, monkeypatch):
     split, generator = Split(prepared, "train"), torch.Generator().manual_seed(5)
     objects = torch.randint(0, len(split), (64,), generator=generator)
-    views = method.draw_views(64, len(split.upright_views), split.n_views, 0.5, generator)
+    views = vae_training.draw_views(64, len(split.upright_views), split.n_views, 0.5, generator)
     for phases in (None, {"broad": 10, "fine": 5}):  # these objects name no phase
         for step in (0, 12):
             found = drawn(prepared, phases, monkeypatch, Share(step=step))
@@ -174,8 +174,8 @@ def test_the_vae_draws_from_the_phase_of_its_step(prepared, monkeypatch):
         for step in range(training["steps"]):
             draw(torch.Generator().manual_seed(step), Share(step=step))
 
-    monkeypatch.setattr(method, "train", steps)
-    method.train_vae(
+    monkeypatch.setattr(vae_training, "train", steps)
+    vae_training.train_vae(
         params, Split(prepared, "train"), Pool(), {"lr": 0.5, "hr": 0.5}, out=Path("nowhere"), seed=0,
         device=torch.device("cpu"),
     )  # fmt: skip
