@@ -122,7 +122,8 @@ def drawn(prepared, phases, monkeypatch, share):
     """The objects and views of one step as a generator's training draws them."""
     for name in ("LatentPool", "Images"):
         monkeypatch.setattr(examples, name, Nothing)
-    monkeypatch.setattr(examples, "surfaces_of", lambda *_, **__: None)
+    for name in ("surfaces_of", "make_again"):
+        monkeypatch.setattr(examples, name, lambda *_, **__: None)
     training = {"steps": 15, "batch": 64, "precision": "fp32", "phases": phases}
     source = examples.Examples(
         PreparedData(prepared, "procedural", "smoke"),
