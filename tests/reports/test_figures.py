@@ -12,7 +12,8 @@ import trimesh
 from core.errors import UserError
 from core.randomness import numpy_rng
 from data.store import Split
-from evaluation import protocol
+from evaluation import backends, protocol
+from evaluation.backends import CPU, Choice
 from evaluation.metrics import Transform
 from evaluation.placement import columns
 from methods.meshes import file_name, write_ply
@@ -24,6 +25,7 @@ from reports.figures.material import Material
 from reports.figures.normals import look, normal_map, pixel_of
 from reports.figures.selection import at_quantiles, in_words
 from reports.figures.thickness import Solid, thinnest
+from tests.evaluation import standins
 
 V1 = protocol.load("v1")
 
@@ -276,6 +278,19 @@ def test_the_command_draws_a_figure(root, ellipsoids, tmp_path):
     paths = command.run(front_door.parser().parse_args(list(map(str, arguments))))
     assert [path.name for path in paths] == ["figure3.pdf", "figure3.png"]
     assert all(path.stat().st_size > 5000 for path in paths)
+
+
+def test_a_note_says_who_drew_where_it_was_not_the_cpu(root, ellipsoids, tmp_path, monkeypatch):
+    standins.install(monkeypatch, "pytorch3d")
+    monkeypatch.setattr(figure3, "PIXELS", 32)
+    notes = []
+    monkeypatch.setattr(style, "note", lambda made, text: notes.append(text))
+    for backend in ("cpu", "pytorch3d"):
+        arguments = ["figure3", "--rows", root / "rows.parquet", "--settings", "mar3d/full", "--root", root]
+        arguments += ["--prepared", ellipsoids, "--out", tmp_path / "figure3.pdf", "--backend", backend]
+        command.run(front_door.parser().parse_args(list(map(str, arguments))))
+    assert notes[1] == f"{notes[0]} Normal maps by {Choice('pytorch3d', 'cpu').rasteriser()}."
+    assert backends._used == CPU
 
 
 def test_a_mesh_that_is_not_there_is_an_error_with_the_remedy(root, ellipsoids):
