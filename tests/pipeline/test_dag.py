@@ -194,9 +194,9 @@ def test_a_scoring_locks_its_card_as_a_training_does_or_sees_none(tmp_path, visi
     command = [sys.executable, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile", "--cores", "2", "-n", "-p"]
     command += ["--config", "scale=smoke", "--", "runs/procedural/smoke/rows/v1/mean_shape/full/seed0.parquet"]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": visible, "PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    (line,) = re.findall(r"python -m pipeline alone (.*) python -m evaluation rows", done.stdout)
+    (line,) = re.findall(r"python -m pipeline alone (.*) python -m evaluation rows", done.stdout + done.stderr)
     assert line == f"--gpus {gpus} runs/procedural/smoke/logs/score/v1-mean_shape-full-seed0.log.lock"
 
 
