@@ -133,7 +133,7 @@ def _fill(axes: Axes, cell: Cell) -> None:
     axes.imshow(cell.picture, interpolation="antialiased", aspect="equal")
     if cell.box is not None:
         x, y, w, h = cell.box
-        axes.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=INK, linewidth=0.7))
+        axes.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=INK, linewidth=0.7, clip_on=False))
     if cell.ring is not None:
         x, y = cell.ring
         for colour, width in (("white", 1.8), (INK, 0.8)):  # seen on light and on dark
