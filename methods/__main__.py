@@ -193,6 +193,10 @@ def main() -> None:
 
         options = {"seed": args.seed, "runs": args.runs, "threads": threads, "killed": args.killed}
         fit(args.method, args.variant, args.stage, data, **options)
+        if processes.count() > 1:
+            from methods.training import devices
+
+            devices.leave()
         return None
     from methods.generate import generate
 

@@ -70,6 +70,12 @@ def wait_at_most(patience: timedelta) -> None:
         torch.distributed.distributed_c10d._set_pg_timeout(patience)
 
 
+def leave() -> None:
+    """Leave the other processes, if there are any; threads that are left to the interpreter's end may abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def share_work(batch: int, device_batch: int | None) -> int:
     """Pieces that each process computes one after another; at most `device_batch` samples in each.
 

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 
 from core.files import atomic_path
 
-TEXT = 6.875
-"""Width of the text, in inches."""
+COLUMN, TEXT = 3.25, 6.875
+"""Width of one column and of the text, in inches."""
 FACE = 7  # points, of all text that must be read
 SMALL = 6  # points, of notes under a figure
 DPI = 300
