@@ -39,7 +39,7 @@ def not_importable(name: str) -> str:
     """Why a backend cannot be imported here, in words; empty if it can."""
     try:
         importlib.import_module(f"{name}.ops")
-    except (ImportError, OSError) as error:  # built for another torch or CUDA: found only when it loads
+    except (ImportError, OSError, RuntimeError) as error:  # built for another torch or CUDA: found only when it loads
         return f"it cannot be imported: {str(error).splitlines()[0]}"
     return ""
 

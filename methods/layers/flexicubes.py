@@ -28,7 +28,7 @@ def of_kaolin() -> type:
     """kaolin's class `FlexiCubes`. Raises ImportError, with what to install, where it is not here."""
     try:
         from kaolin.ops.conversions import FlexiCubes
-    except (ImportError, OSError) as error:  # OSError: built for another torch, which is found only when it loads
+    except (ImportError, OSError, RuntimeError) as error:  # also what was built for another torch fails to load
         why = str(error).splitlines()[0]
         raise ImportError(
             f"extraction.surface: flexicubes needs kaolin, which cannot be imported here ({why}): install it as"
