@@ -1,8 +1,8 @@
 """pytorch3d and kaolin behind the functions of `evaluation.backends`.
 
-Never run in this project's own tests with the real packages, which its machines do not have: tests/evaluation/
-test_backends.py runs everything against stand-ins that follow their documentation, and against the packages themselves
-wherever they import.
+Run with both packages on a CPU, never on a GPU (evaluation/README.md says what exactly): where they are not installed,
+tests/evaluation/test_backends.py runs everything against stand-ins that follow their documentation, and against the
+packages themselves wherever they import.
 
 pytorch3d 0.7.9: `ops.knn_points(p1 (N, P1, 3), p2 (N, P2, 3), K=1)`, named dists (squared) and idx, each (N, P1, K);
 `ops.sample_points_from_meshes(Meshes, num_samples, return_normals=True)`. kaolin 0.18: `metrics.pointcloud.
@@ -39,7 +39,7 @@ def not_importable(name: str) -> str:
     """Why a backend cannot be imported here, in words; empty if it can."""
     try:
         importlib.import_module(f"{name}.ops")
-    except (ImportError, OSError) as error:  # built for another torch or CUDA: found only when it loads
+    except (ImportError, OSError, RuntimeError) as error:  # built for another torch or CUDA: found only when it loads
         return f"it cannot be imported: {str(error).splitlines()[0]}"
     return ""
 
