@@ -7,6 +7,7 @@ The evaluation views are cut into batches that never change; a finished batch le
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 import shutil
@@ -154,7 +155,8 @@ def run_batch(
     except MethodError as error:
         if len(samples) == 1:
             return [Failure(str(error))]
-    # Not in the handler: its traceback would hold the tensors of the whole batch.
+    # Not in the handler: its traceback would hold the tensors of the whole batch; in Python 3.13 it is part of a cycle.
+    gc.collect()
     return [result for sample in samples for result in run_batch(generator, [sample], names, plan)]
 
 
