@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import peers
+from benchmarks import lth14_mar
 from benchmarks.growth import Curve, slope
 from benchmarks.measure import interleaved, ratios, spread
 from benchmarks.networks import cast, images, params_of, randomised, wait_of
@@ -71,7 +71,8 @@ def run(options: Options) -> Outcome:
                     tried=TRIED if variant == "all three" else "",
                 )
             )
-    rows.append(peers.mar_row(options))
+        if name == "lr":
+            rows.append(lth14_mar.sampling_row(model, params, settings, calls["ours"], options))
     notes.append("Every plain line is the same model at the same steps and precision; `all three` is their sum.")
     return Outcome("mar_sampling", tuple(rows), growth(options), tuple(notes))
 

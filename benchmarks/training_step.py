@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks import lth14_mar
 from benchmarks.growth import Curve, slope
 from benchmarks.measure import interleaved, ratios, spread
 from benchmarks.networks import cast, images, params_of, randomised, wait_of
@@ -55,6 +56,8 @@ def run(options: Options) -> Outcome:
     for build in (vae_step, lr_step, hr_step, dit_step):
         step = build(options)
         rows += compared(step, options)
+        if build is lr_step:
+            rows.append(_beside_lth14(options))
         del step
     return Outcome("training_step", tuple(rows), growth(options), (
         "`written plainly` is the same module, data, batch, precision and optimiser, with the attention path that this"
@@ -256,6 +259,32 @@ def _taken(
             optimiser.zero_grad(set_to_none=True)
 
     return call
+
+
+class GivenTokens(nn.Module):
+    """Stands for an encoder whose tokens (b, tokens, width) are at hand, as those of a frozen one are."""
+
+    def __init__(self, tokens: int, width: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.register_buffer("value", torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(9)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.value.expand(len(images), -1, -1)
+
+
+def _beside_lth14(options: Options) -> Row:
+    """MAR-LR's step without an image encoder, which LTH14/mar has not, beside LTH14/mar's."""
+    step = lr_step(options)
+    image = step.module.image_encoder
+    step.module.image_encoder = GivenTokens(image.tokens, image.width).to(options.device)
+
+    def taken(module: nn.Module, loss: Loss, edges: tuple[str, ...]) -> Callable[[], None]:
+        theirs = replace(step, module=module, edges=edges)
+        return _taken(theirs, loss, nullcontext, step.precision, options)
+
+    ours = _taken(step, step.loss, nullcontext, step.precision, options)
+    return lth14_mar.training_row(step.module, params_of("mar3d", options), step.batch, taken, ours, options)
 
 
 def kept_bytes(loss: Callable[[], Tensor]) -> int:
