@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -144,17 +143,6 @@ def set_threads(threads: int | None) -> int:
     return count
 
 
-def start_processes(count: int) -> None:
-    """Run this very command in `count` processes of this machine, under torchrun."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
-    if subprocess.call([*launcher, "-m", "methods", *sys.argv[1:]]):
-        raise UserError(
-            f"the training of {count} processes ended early, for the first error above; run the same command again,"
-            " with any number of processes, and it goes on from what was saved."
-        )
-
-
 def main() -> None:
     """Run one command."""
     args = parser().parse_args()
@@ -180,7 +168,9 @@ def main() -> None:
         batches = idle.batches_of(plan.stage(args.stage).params)
         several = args.processes > 1 and processes.count() == 1 and batches  # without a batch there is nothing to share
         if several and (count := idle.told(args.processes, batches)) > 1:
-            return start_processes(count)
+            from methods.training.launcher import start_processes
+
+            return start_processes(count, ["methods", *sys.argv[1:]])
         if not idle.take_part(batches):
             return None
     threads = set_threads(args.threads)

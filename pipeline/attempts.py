@@ -1,9 +1,10 @@
 """A job that is killed each time it is tried: the last attempt leaves a record, so that the others go on without it.
 
-The kernel's out-of-memory killer and a segmentation fault leave no exception; memory that Python or a GPU did not have,
-and a GPU that failed, are told by the exit statuses of `core.errors`. When the last attempt of a command dies so, the
-same command is run once more with `--killed REASON`, by which it records a failure instead of working. What a person or
-a scheduler stops (SIGINT, SIGTERM, SIGHUP) is no failure, and neither is a command that ends by itself.
+The kernel's out-of-memory killer and a segmentation fault leave no exception. Memory that Python or a GPU did not have,
+and a GPU that failed, are told by the exit statuses of `core.errors`; the death of one of several processes is told by
+that of their launcher. When the last attempt of a command dies so, the same command is run once more with `--killed
+REASON`, by which it records a failure instead of working. What a person or a scheduler stops (SIGINT, SIGTERM, SIGHUP)
+is no failure, and neither is a command that ends by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 
-from core.errors import DEVICE_FAULT, OUT_OF_MEMORY, UserError
+from core.errors import UserError
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WHY = {signal.SIGKILL: "; out of memory?", signal.SIGABRT: "; a fault of the GPU?"}
@@ -38,7 +39,7 @@ def run_last(command: list[str], attempts: int) -> int:
     for number in STOPS:
         signal.signal(number, pass_on)
     returned = child.wait()
-    killed = returned - 128 if returned in (OUT_OF_MEMORY, DEVICE_FAULT) else -returned
+    killed = returned - 128 if returned > 128 else -returned  # a launcher of several processes hands it on
     if killed <= 0:
         return returned
     status = 128 + killed

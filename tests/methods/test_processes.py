@@ -6,8 +6,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,12 @@ from core.errors import UserError
 from core.files import read_json
 from core.identity import ROOT
 from methods import idle, run
-from methods.__main__ import start_processes
 from methods.contract import PreparedData
 from methods.manifest import read_stage
 from methods.training import processes
 from methods.training.devices import share_work
 from methods.training.draws import WHOLE, Share
+from methods.training.launcher import death_among
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 SPEC = importlib.util.spec_from_file_location("two_processes", SCRIPT)
@@ -224,7 +226,46 @@ def test_a_process_that_hangs_between_steps_is_not_waited_for_as_long_as_at_the_
     assert 1 < waited < 20
 
 
-def test_processes_that_end_early_are_one_sentence(monkeypatch):
-    monkeypatch.setattr(subprocess, "call", lambda command: 1)
-    with pytest.raises(UserError, match="run the same command again, with any number of processes"):
-        start_processes(2)
+DIES = """
+import os, signal, sys, time
+if os.environ["RANK"] == "1":
+    os.kill(os.getpid(), int(sys.argv[1])) if int(sys.argv[1]) else sys.exit(2)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGKILL, 137), (signal.SIGSEGV, 139), (0, 2)])
+def test_a_launcher_ends_as_the_process_that_died(tmp_path, number, status):
+    (tmp_path / "dies.py").write_text(DIES)
+    code = "from core.errors import run_cli; from methods.training.launcher import start_processes\n"
+    code += f"run_cli(lambda: start_processes(2, ['dies', '{int(number)}']))"
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50)
+    assert done.returncode == status
+    assert "error: the training of 2 processes ended early" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_launcher_that_is_told_to_stop_stops_its_processes(tmp_path):
+    (tmp_path / "waits.py").write_text(
+        "import os, pathlib, time\n"
+        f"pathlib.Path({str(tmp_path)!r}, 'pid' + os.environ['RANK']).write_text(str(os.getpid()))\ntime.sleep(60)"
+    )
+    code = "from methods.training.launcher import start_processes; start_processes(2, ['waits'])"
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    launcher = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 50
+    while not all((tmp_path / f"pid{rank}").exists() for rank in range(2)) and time.monotonic() < end:
+        time.sleep(0.05)
+    launcher.terminate()
+    assert launcher.wait(50) == 128 + signal.SIGTERM
+    for rank in range(2):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / f"pid{rank}").read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    "codes, status", [((2, -9), 137), ((-15, 2), 0), ((137, -15), 137), ((2, 2), 0), ((-11,), 139)]
+)
+def test_the_death_that_ended_the_others_is_found(codes, status):
+    assert death_among(codes) == status
