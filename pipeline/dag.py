@@ -26,7 +26,6 @@ from core.errors import UserError
 from core.identity import ROOT, params_key, source_hash
 from data.sources import DOWNLOADED, SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
-from evaluation.backends_command import BACKENDS
 from methods import registry
 from methods.external import folder as external
 from methods.layers.pretrained import wanted
@@ -267,9 +266,16 @@ class Dag:
 
     def gpus_of_score(self, wildcards: Any) -> int:
         """GPUs that a scoring asks for: one where it is shown and the backend would use it; without, it sees none."""
+        return self._gpus_of_backend("pytorch3d", "kaolin")
+
+    def gpus_of_report(self, name: str) -> int:
+        """The same for a table or a figure: pytorch3d draws meshes, kaolin does not."""
+        return self._gpus_of_backend("pytorch3d") if "backend" in ARTEFACTS[name].options else 0
+
+    def _gpus_of_backend(self, *able: str) -> int:
         chosen = self.config["evaluation"].get("backend", "auto")
-        on_gpu = [name for name in BACKENDS if name not in ("auto", "cpu") and chosen in ("auto", name)]
-        return int(shows_gpu() and any(importlib.util.find_spec(name) for name in on_gpu))
+        used = [name for name in able if chosen in ("auto", name)]
+        return int(shows_gpu() and any(importlib.util.find_spec(name) for name in used))
 
     def score_arguments(self, wildcards: Any) -> str:
         """The command line of a scoring, without seed, threads and output."""

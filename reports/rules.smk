@@ -17,11 +17,13 @@ for artefact in ARTEFACTS.values():
             reads=source_hash(*(f"reports/{file}" for file in artefact.reads)),
             labels=dag.report_labels(artefact.name),
             code=source_hash(*dag.REPORT_CODE, *artefact.code),
+        resources:
+            gpu=dag.gpus_of_report(artefact.name),
         localrule: True
         message:
             f"{artefact.name}: {dag.description(artefact.name)}"
         shell:
-            "python -m reports {params.name} {params.run} --rows {input} --out {output[0]} 2>&1 | tee {log}"
+            "python -m pipeline alone --gpus {resources.gpu} {log}.lock python -m reports {params.name} {params.run} --rows {input} --out {output[0]} 2>&1 | tee {log}"
 
 
 rule everything:

@@ -169,22 +169,25 @@ def test_a_gpu_is_asked_for_only_where_one_is_visible(monkeypatch, value, gpus):
 
 
 @pytest.mark.parametrize(
-    ("backend", "installed", "visible", "gpus"),
+    ("backend", "installed", "visible", "gpus", "of_figure"),
     [
-        ("auto", (), "0", 0),  # the CPU path
-        ("auto", ("kaolin",), "0", 1),
-        ("auto", ("kaolin",), "", 0),
-        ("cpu", ("kaolin", "pytorch3d"), "0", 0),
-        ("pytorch3d", ("pytorch3d",), "0,1", 1),
-        ("pytorch3d", ("pytorch3d",), "", 0),  # which then runs on the CPU
+        ("auto", (), "0", 0, 0),  # the CPU path
+        ("auto", ("kaolin",), "0", 1, 0),  # which draws no meshes
+        ("auto", ("kaolin",), "", 0, 0),
+        ("cpu", ("kaolin", "pytorch3d"), "0", 0, 0),
+        ("pytorch3d", ("pytorch3d",), "0,1", 1, 1),
+        ("pytorch3d", ("pytorch3d",), "", 0, 0),  # which then runs on the CPU
     ],
 )
-def test_a_scoring_asks_for_a_gpu_only_where_its_backend_would_use_one(
-    monkeypatch, tmp_path, backend, installed, visible, gpus
+def test_a_scoring_or_a_figure_asks_for_a_gpu_only_where_its_backend_would_use_one(
+    monkeypatch, backend, installed, visible, gpus, of_figure
 ):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
-    assert dag(evaluation={"backend": backend}).gpus_of_score(wildcards(method="mar3d")) == gpus
+    found = dag(evaluation={"backend": backend})
+    assert found.gpus_of_score(wildcards(method="mar3d")) == gpus
+    assert found.gpus_of_report("figure3") == of_figure
+    assert found.gpus_of_report("table2") == 0
 
 
 @pytest.mark.parametrize(("visible", "gpus"), [("", 0), ("0", 1)])
