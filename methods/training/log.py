@@ -7,6 +7,7 @@ Only the first of several processes writes. `fit.jsonl` and `costs.json` follow 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,18 @@ COSTS = "costs.json"
 """What the training cost, merged into the stage's manifest."""
 SPEED = "speed.json"
 """How fast it ran, merged into the stage's manifest."""
+MOST_WAITING = 0.05
+"""Share of a GPU's time that may go by while it waits for batches before it is said."""
+
+
+def complain_of_waiting(name: str, share: float, workers: int) -> None:
+    """Say what to do if a GPU waited for data for more than MOST_WAITING of the time."""
+    if share > MOST_WAITING and processes.first():
+        print(
+            f"fit {name}: the GPU waited for data for {share:.0%} of the time, where {MOST_WAITING:.0%} is the aim:"
+            f" raise hardware.workers ({workers}), or hardware.memory_gb, so that more of the data lies on the device",
+            file=sys.stderr,
+        )
 
 
 class Log:

@@ -28,7 +28,7 @@ from methods.training import checkpoint, devices, processes
 from methods.training.devices import autocast, device_of, fabric_of, share_work
 from methods.training.draws import Share
 from methods.training.flops import COUNTED_STEPS, counted, counted_steps, training_record
-from methods.training.log import Log
+from methods.training.log import Log, complain_of_waiting
 from methods.training.optimiser import build_optimisers, learning_rate_factor
 from methods.training.prefetch import Batches
 from methods.training.processes import DivergedError, LostProcessError
@@ -237,7 +237,10 @@ def train(
             v.copy_(average[k])
     module.eval()
     costs = {"parameters": sum(v.numel() for v in weights), **training_record(flops, steps, drawing_flops)}
-    log.close(costs, {"pieces": pieces, **_speed(steps - first, training["batch"], log.seconds, batches.waited)})
+    speed = _speed(steps - first, training["batch"], log.seconds, batches.waited)
+    if device.type == "cuda":
+        complain_of_waiting(name, speed["data_wait_share"], hardware.get("workers", 0))
+    log.close(costs, {"pieces": pieces, **speed})
     return module
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from core.errors import UserError
 from methods.training import loop
 from methods.training.checkpoint import read_header
+from methods.training.log import complain_of_waiting
 from methods.training.loop import DivergedError, compile_blocks, seeded, train
 from methods.training.optimiser import build_optimisers, learning_rate_factor, split_parameters
 
@@ -197,6 +198,15 @@ def test_waiting_for_data_is_measured(tmp_path):
         assert 0 <= speed["data_wait_share"] <= 1
         waited[pause] = speed["data_wait_share"] * speed["step_seconds"] * 12  # however slow the rest
     assert waited[0.0] < waited[0.02] and waited[0.02] > 0.9 * 12 * 0.02
+
+
+def test_a_gpu_that_waits_for_its_data_is_told_with_a_remedy(capsys):
+    complain_of_waiting("mar_lr", 0.05, 4)
+    assert capsys.readouterr().err == ""
+    complain_of_waiting("mar_lr", 0.12, 4)
+    assert "the GPU waited for data for 12% of the time, where 5% is the aim: raise hardware.workers (4)" in (
+        capsys.readouterr().err
+    )
 
 
 def test_an_error_in_a_thread_that_draws_reaches_the_loop(tmp_path):
