@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,18 +20,28 @@ from methods.training.flops import counted
 SUMMARY = "queries of the occupancy decoder, one shape, HR tokens"
 CHUNKS = (1024, 4096, 16384, 65536)
 CACHED, BF16 = 1e-5, 0.1
+TRIED = "The rest is elementwise (GELU, softmax, norms, sine and cosine), in float32 under autocast."
 WHY = "queries do not see each other"
 
 
 def run(options: Options) -> Outcome:
-    """All rows and curves of the path."""
+    """All rows and curves of the path: of the scale's network, and of the paper's, whose products are larger."""
+    rows = measured(options, 2048 if options.quick else 65536, (512, 1024, 2048) if options.quick else CHUNKS)
+    if not options.quick and options.scale != "paper":
+        rows += measured(replace(options, scale="paper"), 16384, CHUNKS[:3])
+    return Outcome("decoder_queries", tuple(rows), growth(options), (
+        "FLOPs are those of matrix products and attention. The rate is that of the best square product of this run.",
+    ))  # fmt: skip
+
+
+def measured(options: Options, n: int, chunks: tuple[int, ...]) -> list[Row]:
+    """Rows of the network of the scale, asked for n points in chunks of several sizes."""
     vae, context = built(options)
-    n = 2048 if options.quick else 65536
-    chunks = (512, 1024, 2048) if options.quick else CHUNKS
     generator = torch.Generator().manual_seed(3)
     points = (torch.rand(n, 3, generator=generator) * 2 - 1).to(options.device)
     rate = {p: matmul_rate(p, options.device, quick=options.quick) for p in PRECISIONS}
     flops = counted(lambda: cached(vae, context, points, n, options, "fp32")())[1]
+    who = f"width {vae.from_latent.out_features}, {n} queries"
 
     calls = {(p, c): cached(vae, context, points, c, options, p) for p in PRECISIONS for c in chunks}
     taken = interleaved(calls, rounds=5, seconds=1 if options.quick else 40, wait=wait_of(options.device))
@@ -40,7 +51,6 @@ def run(options: Options) -> Outcome:
         chunk = max(chunks, key=lambda c, p=precision: shares[p, c])
         share = shares[precision, chunk]
         sweep = ", ".join(f"{c}: {shares[precision, c]:.0%}" for c in chunks)
-        tried = f"Share by chunk size: {sweep}. The rest is elementwise (GELU, softmax, norms, sine and cosine)."
         pair = {
             "plain": plain(vae, context, points, chunk, options, precision),
             "ours": cached(vae, context, points, chunk, options, precision),
@@ -49,7 +59,7 @@ def run(options: Options) -> Outcome:
         error = float((pair["plain"]().float() - pair["ours"]().float()).abs().max())
         rows.append(
             Row(
-                f"{n} queries, {precision}, chunks of {chunk}",
+                f"{who}, {precision}, chunks of {chunk}",
                 "s",
                 spread(times["ours"]),
                 "plain: keys and values projected anew for each chunk",
@@ -59,13 +69,11 @@ def run(options: Options) -> Outcome:
                 limit=f"{share:.0%} of the measured matrix rate, {rate[precision] / 1e9:.1f} GFLOP/s;"
                 f" {flops / n / 1e3:.0f} kFLOP a query",
                 targets=(Target("share of the matrix rate", 0.7, share),),
-                tried=tried,
+                tried=f"Share by chunk size: {sweep}. {TRIED}",
             )
         )
-    rows.append(_bf16(vae, context, points, taken, chunks, options))
-    return Outcome("decoder_queries", tuple(rows), growth(options), (
-        "FLOPs are those of matrix products and attention. The rate is that of the best square product of this run.",
-    ))  # fmt: skip
+    rows.append(_bf16(who, vae, context, points, taken, chunks, options))
+    return rows
 
 
 def built(options: Options) -> tuple[PyramidVAE, Tensor]:
@@ -117,13 +125,13 @@ def plain(
     return call
 
 
-def _bf16(vae, context, points, taken, chunks, options: Options) -> Row:
+def _bf16(who: str, vae, context, points, taken, chunks, options: Options) -> Row:
     best = {p: min((c for c in chunks), key=lambda c, p=p: spread(taken[p, c]).median) for p in PRECISIONS}
     slow, fast = (taken[p, best[p]] for p in PRECISIONS)
     logits = [cached(vae, context, points, best[p], options, p)().float() for p in PRECISIONS]
     scale = float(logits[0].abs().max().clamp(min=1.0))
     return Row(
-        "bf16 autocast, best chunk of each",
+        f"{who}, bf16 autocast, best chunk of each",
         "s",
         spread(fast),
         "plain: float32",

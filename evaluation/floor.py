@@ -125,12 +125,13 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 def to_markdown(frame: pd.DataFrame) -> str:
     """The columns of `table` that docs/protocol.md quotes, mean ± standard deviation."""
-    shown = ("cd_avg", "fscore_0.005", "fscore_0.01", "fscore_0.02", "fscore_0.05", "nc", "nc_signed")
-    titles = ("CD-avg", "F@0.005", "F@0.01", "F@0.02", "F@0.05", "NC", "NC signed")
+    shown = ("cd_avg", "cd_sq", *(f"fscore_{threshold:g}" for threshold in THRESHOLDS[:-1]), "nc", "nc_signed")
+    titles = ("CD-avg", "CD-sq", *(f"F@{threshold:g}" for threshold in THRESHOLDS[:-1]), "NC", "NC signed")
     lines = ["| surface | pairs | points | theory of CD-avg | " + " | ".join(titles) + " |"]
     lines.append("|" + "---|" * (4 + len(shown)))
     for row in frame.to_dict("records"):
-        cells = [f"{row[name]:.4f} ± {row[f'{name}_sd']:.4f}" for name in shown]
+        digits = {name: ".1e" if name == "cd_sq" else ".4f" for name in shown}  # squares of small lengths
+        cells = [f"{row[name]:{digits[name]}} ± {row[f'{name}_sd']:{digits[name]}}" for name in shown]
         start = [row["surface"], str(row["pairs"]), f"{row['points']:,}", f"{row['theory']:.4f}"]
         lines.append("| " + " | ".join([*start, *cells]) + " |")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Intervals and tests of means over objects and seeds, by the bootstrap. Pure NumPy.
+"""Intervals and tests of means over objects and seeds, by the bootstrap. Pure functions of arrays.
 
 Objects and seeds are resampled as crossed factors: a resample draws n objects and, independently, k seeds, and takes
 the mean of what they share. Seeds are not drawn anew for each object, because one training stands behind all
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -18,7 +19,7 @@ _CHUNK = 1 << 22  # drawn values at a time: bounds the memory
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its percentile interval. low and high are NaN where fewer than two objects are measured.
+    """A mean with its interval. low and high are NaN where fewer than two objects are measured.
 
     n: objects; seeds: of each.
     """
@@ -30,6 +31,13 @@ class Interval:
     seeds: int = 1
 
 
+@dataclass(frozen=True)
+class Effect(Interval):
+    """A mean paired difference, its interval, and the two-sided p-value of the hypothesis that it is 0."""
+
+    p: float = float("nan")
+
+
 def bootstrap_mean(
     values: np.ndarray, *, rng: np.random.Generator, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Interval:
@@ -39,12 +47,7 @@ def bootstrap_mean(
     open ground truth) is left out with all its seeds. With one seed only objects are resampled: the interval then
     says nothing about other trainings. With one object there is no interval; with none all is NaN.
     """
-    table = np.asarray(values, dtype=np.float64)
-    if table.ndim == 1:
-        table = table[:, None]
-    if table.ndim != 2 or table.shape[1] == 0:
-        raise ValueError(f"values of shape {np.shape(values)}: expected (n_objects,) or (n_objects, n_seeds)")
-    table = table[np.isfinite(table).all(axis=1)]
+    table = _measured(values)
     n, k = table.shape
     if n < 2:
         return Interval(float(table.mean()) if n else float("nan"), float("nan"), float("nan"), n, k)
@@ -54,46 +57,41 @@ def bootstrap_mean(
     return Interval(float(table.mean()), float(low), float(high), n, k)
 
 
-def paired_difference(
-    a: np.ndarray, b: np.ndarray, *, rng: np.random.Generator, resamples: int = RESAMPLES, level: float = LEVEL
-) -> Interval:
-    """Mean of a - b with its interval; the arrays hold the same objects (and seeds) in the same order.
+def paired_effect(
+    differences: np.ndarray, *, rng: np.random.Generator, resamples: int = RESAMPLES, level: float = LEVEL
+) -> Effect:
+    """Mean of paired differences with the interval and the p-value of one test, by the symmetric bootstrap-t.
 
-    a, b: (n_objects,) or (n_objects, n_seeds). An object is left out if either of its values is not finite.
+    differences: (n_objects,) or (n_objects, n_seeds); objects as in `bootstrap_mean`. How many of its own standard
+    errors is the mean of a resample away from the sample's mean? p: how often as many as that is from 0; the interval:
+    as far as `level` of the resamples are. So it leaves out 0 where p < 1 - level. A percentile interval of few objects
+    is too narrow, and a family of tests looks far into its tails; dividing by the resample's own standard error mends
+    that (Hall 1992, section 3.6). With several seeds the standard error is that of two crossed random factors. Few
+    seeds can be resampled in few ways, so Student's t with one degree of freedom less than there are seeds has to agree
+    then: whatever the seeds' share of the variance, the level is kept, and two seeds decide hardly anything. No p-value
+    is below 2^(1 - n), that of n signs which agree.
     """
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.shape != b.shape:
-        raise ValueError(f"shapes {a.shape} and {b.shape} differ: a pair needs the same objects and seeds")
-    return bootstrap_mean(a - b, rng=rng, resamples=resamples, level=level)
-
-
-def bootstrap_p(values: np.ndarray, *, rng: np.random.Generator, resamples: int = RESAMPLES) -> float:
-    """Two-sided p-value of the hypothesis that the mean over objects (and seeds) is 0; NaN with fewer than two objects.
-
-    values: paired differences, (n_objects,) or (n_objects, n_seeds); objects as in `bootstrap_mean`. The symmetric
-    bootstrap-t: how often is the mean of a resample at least as many of its own standard errors away from the sample's
-    mean as that is from 0? A percentile interval of few objects is too narrow, and a family of tests looks far into its
-    tails; dividing by the resample's own standard error mends that (Hall 1992, section 3.6). With several seeds the
-    standard error is that of two crossed random factors. No p-value is below 2^(1 - n), that of n signs which agree.
-    """
-    table = np.asarray(values, dtype=np.float64)
-    table = table[:, None] if table.ndim == 1 else table
-    table = table[np.isfinite(table).all(axis=1)]
+    table = _measured(differences)
     n, k = table.shape
+    nan = float("nan")
     if n < 2:
-        return float("nan")
-    mean, error = table.mean(), float(_standard_errors(np.full((1, n), 1 / n), np.full((1, k), 1 / k), table)[1][0])
+        return Effect(float(table.mean()) if n else nan, nan, nan, n, k, nan)
+    mean, error = float(table.mean()), float(_standard_errors(*_evenly(table), table)[1][0])
+    least = 2.0 ** (1 - n)
     if error <= 1e-12 * max(abs(mean), np.abs(table).max()):  # all differences are the same number
-        return 1.0 if mean == 0 else max(1 / (resamples + 1), 2.0 ** (1 - n))
-    beyond, step = 0, max(1, _CHUNK // (n * k))
-    for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        objects = _weights(count, n, rng)
-        seeds = _weights(count, k, rng) if k > 1 else np.ones((count, 1))
-        means, errors = _standard_errors(objects, seeds, table)
-        # Written without a division: a resample of one object, repeated, has no spread and counts as far away.
-        beyond += int((np.abs(means - mean) * error >= abs(mean) * errors * (1 - 1e-12)).sum())
-    return max((beyond + 1) / (resamples + 1), 2.0 ** (1 - n))
+        return Effect(mean, mean, mean, n, k, 1.0 if mean == 0 else max(1 / (resamples + 1), least))
+    away = _studentised(table, resamples, rng)
+    beyond, reach = (
+        int((away >= abs(mean) / error * (1 - 1e-12)).sum()),
+        float(np.quantile(away, level, method="higher")),
+    )
+    p = max((beyond + 1) / (resamples + 1), least)
+    if k > 1:
+        p = max(p, 2 * float(special.stdtr(k - 1, -abs(mean) / error)))
+        reach = max(reach, float(special.stdtrit(k - 1, (1 + level) / 2)))
+    # Of three objects a resample is one of them, repeated, too often for an interval at this level.
+    low, high = (mean - reach * error, mean + reach * error) if np.isfinite(reach) else (nan, nan)
+    return Effect(mean, low, high, n, k, p)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -110,24 +108,59 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def _measured(values: np.ndarray) -> np.ndarray:
+    """(n_objects, n_seeds) of the objects whose values are all finite."""
+    table = np.asarray(values, dtype=np.float64)
+    table = table[:, None] if table.ndim == 1 else table
+    if table.ndim != 2 or table.shape[1] == 0:
+        raise ValueError(f"values of shape {np.shape(values)}: expected (n_objects,) or (n_objects, n_seeds)")
+    return table[np.isfinite(table).all(axis=1)]
+
+
+def _studentised(table: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """How many of its own standard errors each resample's mean is away from the mean of `table` (n, k)."""
+    n, k = table.shape
+    mean, away, step = table.mean(), np.empty(resamples), max(1, _CHUNK // (n * k))
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        objects = _weights(count, n, rng)
+        seeds = _weights(count, k, rng) if k > 1 else np.ones((count, 1))
+        means, errors = _standard_errors(objects, seeds, table)
+        # A resample of one object, repeated, has no spread, and counts as far away.
+        spread = errors > 1e-12 * np.abs(table).max()
+        away[start : start + count] = np.where(spread, np.abs(means - mean) / np.where(spread, errors, 1.0), np.inf)
+    return away
+
+
+def _evenly(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the objects (1, n) and seeds (1, k) of the sample itself."""
+    n, k = table.shape
+    return np.full((1, n), 1 / n), np.full((1, k), 1 / k)
+
+
 def _standard_errors(objects: np.ndarray, seeds: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means and their standard errors (r,) of `table` (n, k) under weights of objects (r, n) and of seeds (r, k).
 
     One seed: the standard deviation over objects / sqrt(n). Several: objects and seeds are crossed random factors, so
     the variance of the mean is (MS_objects + MS_seeds - MS_rest) / (n k), but not below its larger part alone.
     """
+    means, of_objects, of_seeds, rest = _variances(objects, seeds, table)
+    return means, np.sqrt(np.maximum(of_objects + of_seeds - rest, np.maximum(of_objects, of_seeds)))
+
+
+def _variances(objects: np.ndarray, seeds: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Means, and MS_objects, MS_seeds and MS_rest over n k, each (r,); the last two are 0 with one seed."""
     n, k = table.shape
     by_object = np.einsum("rk,nk->rn", seeds, table)
     means = (objects * by_object).sum(axis=1)
     of_objects = (objects * (by_object - means[:, None]) ** 2).sum(axis=1) / (n - 1)
     if k == 1:
-        return means, np.sqrt(of_objects)
+        return means, of_objects, np.zeros_like(means), np.zeros_like(means)
     by_seed = np.einsum("rn,nk->rk", objects, table)
     of_seeds = (seeds * (by_seed - means[:, None]) ** 2).sum(axis=1) / (k - 1)
     squares = np.einsum("rn,rk,nk->r", objects, seeds, table**2) - means**2
     rest = squares - of_objects * (n - 1) - of_seeds * (k - 1)  # weighted sums of squares over n k
-    both = of_objects + of_seeds - rest / ((n - 1) * (k - 1))
-    return means, np.sqrt(np.maximum(both, np.maximum(of_objects, of_seeds)))
+    return means, of_objects, of_seeds, rest / ((n - 1) * (k - 1))
 
 
 def _resampled_means(table: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -75,10 +75,10 @@ def table(
         else:
             line |= dict.fromkeys(COUNTS, 0) | {"rows_hash": ""}
         lines[name] = line
-    for name, found in judge(family, level=spec["level"], stream=tuple(context.values())).items():
+    for name, found in judge(family, level=spec["level"], test=comparison.effect_of).items():
         effect = found.effect
         lines[name] |= {"effect": effect.mean, "effect_low": effect.low, "effect_high": effect.high}
-        lines[name] |= {"p": found.p, "p_holm": found.p_holm, "family": len(family), "verdict": found.verdict}
+        lines[name] |= {"p": found.effect.p, "p_holm": found.p_holm, "family": len(family), "verdict": found.verdict}
     frame = comparison.frame_of(list(lines.values()), COLUMNS)
     return frame.astype({"family": "Int64"})
 

@@ -15,7 +15,7 @@ from reports.comparison import METRICS
 from reports.settings import Setting, setting
 from reports.verdicts import VERDICTS
 
-FEW_SEEDS = range(2, 5)  # with these a test finds more than its level allows: docs/claims.md, Seeds
+ENOUGH_SEEDS = 5  # with fewer, Student's t with a degree of freedom less asks for a large effect: docs/claims.md
 
 
 def render(
@@ -27,14 +27,14 @@ def render(
     """
     titles = {name: comparison.metric_titles(protocols.load(name)) for name in frame["protocol"].unique()}
     header = ["claim", "paper's source", "protocol", "as tested", "paper's effect"]
-    header += ["measured effect [95 %]", "p (Holm)", "objects", "seeds", "verdict"]
+    header += ["measured effect [95 %]", "p", "p (Holm)", "objects", "seeds", "verdict"]
     lines = []
     for _, row in frame.iterrows():
         tested = markdown.escaped(f"{titles[row['protocol']][row['metric']][:-2]}: {row['expression']}")
         said = f"{row['says']} ({row['note']})" if row["note"] else row["says"]
         cells = [said, row["source"], row["protocol"], tested]
         cells.append(markdown.number(row["published"], sign=True) or "no number")
-        cells += [markdown.interval(row, "effect", sign=True), _probability(row["p_holm"])]
+        cells += [markdown.interval(row, "effect", sign=True), _probability(row["p"]), _probability(row["p_holm"])]
         cells += [str(row["n_objects"] or ""), str(row["n_seeds"] or ""), _verdict(row)]
         lines.append(cells)
     counted = ", ".join(f"{int((frame['verdict'] == verdict).sum())} {verdict}" for verdict in VERDICTS)
@@ -62,26 +62,24 @@ def _probability(value: float) -> str:
 def _reading(frame: pd.DataFrame, printed: Mapping[str, Any], level: float) -> list[str]:
     judged = frame[frame["family"].notna()]
     family = int(judged["family"].iloc[0]) if len(judged) else 0
-    few = sorted({int(number) for number in judged["n_seeds"]} & set(FEW_SEEDS))
-    limit = f"{'nominally' if few else 'at most'} {100 * level:g} %"
+    seeds = sorted({int(number) for number in judged["n_seeds"]})
     notes = [
         "Effect: left side minus right side of the tested inequality, object by object, mean with the 95 % interval of"
         " the paired bootstrap; failed objects count with the worst values. LR, HR tokens: the counts of this scale.",
         "Verdict: *reproduced* or *contradicted* if the effect differs from 0 in the claimed or in the other direction,"
-        f" with a family-wise error of {limit} (Holm, {family} claims judged); else *inconclusive*,"
-        " which is not evidence of no effect. The interval is of one claim alone: it may leave out 0 all the same.",
+        f" with a family-wise error of at most {100 * level:g} % (Holm, {family} claims judged); else *inconclusive*,"
+        " which is not evidence of no effect. p and interval are of one claim alone: the interval leaves out 0 where p"
+        " is below 0.05, and the verdict may be inconclusive all the same.",
         "All of it holds for this dataset, this scale and the protocol of its line, and says nothing of other sizes.",
     ]
-    if len(judged) and int(judged["n_seeds"].min()) == 1:
+    if seeds[:1] == [1]:
         notes.append(
             "Where there is one seed, the test is over objects, so that a verdict is of the models that were trained,"
             " not of what another training would give."
         )
-    if few:
-        seeds = " or ".join(map(str, few))
+    if seeds and 1 < seeds[-1] < ENOUGH_SEEDS:
         notes.append(
-            f"**The level is not kept with {seeds} seeds**: so few say too little of what trainings differ in, and"
-            f" a test can find an effect where there is none in more than {100 * level:g} % of cases"
+            f"Where there are {seeds[-1]} seeds, the test is over trainings too, and so few of them decide little"
             " (docs/claims.md, Seeds)."
         )
     notes.append(

@@ -17,7 +17,7 @@ import pandas as pd
 from core.errors import UserError
 from core.randomness import numpy_rng
 from evaluation.protocol import Protocol
-from evaluation.statistics import bootstrap_mean, paired_difference
+from evaluation.statistics import Effect, bootstrap_mean, paired_effect
 from reports import rows
 from reports.settings import Setting
 
@@ -28,7 +28,10 @@ DIFFERENCE = ("_difference", "_difference_low", "_difference_high")
 COUNTS = ("n_objects", "n_seeds", "n_failed")
 CONTEXT = ("protocol", "scale", "dataset")
 STREAM = "table2"
-"""What the bootstrap's random streams are named after, with context, setting and metric: in every table the same."""
+"""What the random streams of means are named after, with context, setting and metric: in every table the same."""
+DIFFERENCES = "paired differences"
+"""The random stream of every paired difference: the same objects are drawn for all of them, so that a difference has
+the same interval wherever it stands, and its reverse the mirrored one."""
 
 
 def metric_columns(protocol: Protocol) -> dict[str, str]:
@@ -112,6 +115,11 @@ def paired(parts: Mapping[str, pd.DataFrame], metric: str, protocol: Protocol) -
     return tables
 
 
+def effect_of(differences: np.ndarray) -> Effect:
+    """The mean of paired differences (n_objects, n_seeds) with its interval and p-value."""
+    return paired_effect(differences, rng=numpy_rng(DIFFERENCES))
+
+
 def hash_of(mine: pd.DataFrame, protocol: Protocol) -> str:
     """A short hash of what the rows say; '' without rows."""
     return rows.hash_of(mine, list(metric_columns(protocol).values())) if len(mine) else ""
@@ -136,8 +144,7 @@ def measurements(all_rows: pd.DataFrame, setting: Setting, base: Setting | None,
         if base is None or base.name == setting.name or not measured(rows_of(all_rows, base)):
             continue
         pair = paired({base.name: rows_of(all_rows, base), setting.name: mine}, metric, protocol)
-        rng = numpy_rng(*names, metric, "difference")
-        gap = paired_difference(pair[setting.name], pair[base.name], rng=rng)
+        gap = effect_of(pair[setting.name] - pair[base.name])
         name = f"{metric}_difference"
         line |= {name: gap.mean, f"{name}_low": gap.low, f"{name}_high": gap.high}
     return line

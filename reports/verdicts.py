@@ -2,26 +2,25 @@
 
 A verdict is about direction. Each claim is a two-sided test of the hypothesis that its effect is 0, by the paired
 bootstrap over objects (and seeds, where there are several); the p-values of all claims that could be judged are
-adjusted together (Holm), so that the chance of any false verdict, where no effect is there, is at most `level`: as far
-as each test keeps its own, which with few seeds, but more than one, it does not (docs/claims.md, Seeds).
+adjusted together (Holm), so that the chance of any false verdict, where no effect is there, is at most `level`.
 
 - reproduced: significant, in the direction claimed.
 - contradicted: significant, in the other direction.
 - inconclusive: not significant. This is not evidence of no effect; the interval says what effects are still possible.
 - not run: a setting has no scores.
 
-The interval is that of one claim alone (95 %, not widened for the family).
+The interval is that of one claim alone (95 %, not widened for the family): it leaves out 0 where the claim's own p is
+below 0.05.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from core.randomness import numpy_rng
-from evaluation.statistics import RESAMPLES, Interval, bootstrap_mean, bootstrap_p, holm
+from evaluation.statistics import Effect, holm
 
 REPRODUCED, CONTRADICTED, INCONCLUSIVE, NOT_RUN = VERDICTS = ("reproduced", "contradicted", "inconclusive", "not run")
 
@@ -36,34 +35,28 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the evidence says: mean effect with its interval, p-values (NaN with fewer than two objects), and a word."""
+    """What the evidence says: mean effect with interval and p-value (NaN for fewer than two objects), and a word."""
 
-    effect: Interval
-    p: float
+    effect: Effect
     p_holm: float
     verdict: str
 
 
 def judge(
-    family: Mapping[str, Evidence], *, level: float, stream: tuple[str, ...] = (), resamples: int = RESAMPLES
+    family: Mapping[str, Evidence], *, level: float, test: Callable[[np.ndarray], Effect]
 ) -> dict[str, Judgement]:
     """The judgements of a family of claims (name -> evidence).
 
-    level: family-wise error. stream: what the random streams of the bootstrap are named after, with the claim.
+    level: family-wise error. test: of paired differences, `reports.comparison.effect_of`.
     """
-    effects, p = {}, {}
-    for name, evidence in family.items():
-        effects[name] = bootstrap_mean(
-            evidence.effects, rng=numpy_rng("claims", *stream, name, "interval"), resamples=resamples
-        )
-        p[name] = bootstrap_p(evidence.effects, rng=numpy_rng("claims", *stream, name, "p"), resamples=resamples)
-    tested = [name for name in family if np.isfinite(p[name])]
-    adjusted = dict(zip(tested, holm(np.array([p[name] for name in tested])), strict=True))
+    effects = {name: test(evidence.effects) for name, evidence in family.items()}
+    tested = [name for name in family if np.isfinite(effects[name].p)]
+    adjusted = dict(zip(tested, holm(np.array([effects[name].p for name in tested])), strict=True))
     found = {}
     for name, evidence in family.items():
         p_holm = float(adjusted.get(name, float("nan")))
         verdict = INCONCLUSIVE
         if p_holm <= level:
             verdict = REPRODUCED if effects[name].mean * evidence.sign > 0 else CONTRADICTED
-        found[name] = Judgement(effects[name], p[name], p_holm, verdict)
+        found[name] = Judgement(effects[name], p_holm, verdict)
     return found

@@ -19,7 +19,7 @@ from reports import comparison, rows
 from reports.figures.style import MARKS, note
 
 METHOD = "vae_study"
-LABELS = {"pyramid": "pyramid", "single": "single level", "triple": "three levels of the same points"}
+LABELS = {"pyramid": "pyramid", "single": "single level", "triple": "three cross-attentions on the same points"}
 COUNTS = {"quarter_lr": "LR/4", "lr": "LR", "half_hr": "HR/2", "hr": "HR", "twice_hr": "2×HR"}
 COLUMNS = (
     "kind", "count", "tokens", "method", "variant", "metric", "mean", "low", "high",
@@ -119,7 +119,7 @@ def caption(table: pd.DataFrame, protocol: Protocol, dataset: str, scale: str) -
     lost = f" {failed} failed reconstructions count with the worst values." if failed else ""
     return (
         f"Bars: 95 % bootstrap intervals over objects{' and seeds' if seeds != '1' else ''}; seeds: {seeds}.{lost}"
-        f" Points of one count stand side by side.{_coinciding(table)}"
+        f" Points of one count stand side by side.{_coinciding(table)}{_open(table, protocol)}"
         " Each kind is one VAE with a bank of queries for each count, all else shared; the posterior mean is decoded."
         f" Dataset {dataset}, scale {scale}, protocol {protocol.name} ({placing(protocol)})."
     )
@@ -134,6 +134,12 @@ def _coinciding(table: pd.DataFrame) -> str:
         for tokens, number in banks.items()
         if number > 1
     )
+
+
+def _open(table: pd.DataFrame, protocol: Protocol) -> str:
+    """A sentence where the volume IoU is of fewer objects than the Chamfer distance; or nothing."""
+    cd, viou = (int(table.loc[table["metric"] == metric, "n_objects"].max()) for metric in metrics(protocol))
+    return f" {cd - viou} of {cd} true meshes are open: they have no inside, and no IoU." if viou < cd else ""
 
 
 def placing(protocol: Protocol) -> str:

@@ -49,7 +49,8 @@ def gallery(
     n = material.of(ruler)["object"].nunique()
     letter = lettered[list(names).index(ruler)].split()[0]
     note = figure3.note(material, letter, quantiles, n)
-    return made, f"{note} Under each column: mean and 95 % bootstrap interval over objects."
+    failed = " Failed objects count with the worst values." if (measured["n_failed"] > 0).any() else ""
+    return made, f"{note} Under each column: mean and 95 % bootstrap interval over objects.{failed}"
 
 
 def means(rows: pd.DataFrame, names: Sequence[str], protocol: Protocol) -> pd.DataFrame:
@@ -59,10 +60,12 @@ def means(rows: pd.DataFrame, names: Sequence[str], protocol: Protocol) -> pd.Da
 
 
 def text_of(line: pd.Series) -> str:
-    """F and CD with their intervals and n, on five lines; `not run` where there are no numbers."""
+    """F and CD with their intervals, n and failures, on five lines; `not run` where there are no numbers."""
     if pd.isna(line["fscore"]):
         return "not run" if str(line["status"]).startswith("missing") else "failed"
     f, cd = ([line[f"{metric}{end}"] for end in ("", "_low", "_high")] for metric in ("fscore", "cd"))
+    failed = f", {line['n_failed']} failed" if line["n_failed"] else ""
     return (
-        f"F {f[0]:.3f}\n[{f[1]:.3f}, {f[2]:.3f}]\nCD {cd[0]:.3f}\n[{cd[1]:.3f}, {cd[2]:.3f}]\nn = {line['n_objects']}"
+        f"F {f[0]:.3f}\n[{f[1]:.3f}, {f[2]:.3f}]\nCD {cd[0]:.3f}\n[{cd[1]:.3f}, {cd[2]:.3f}]\n"
+        f"n = {line['n_objects']}{failed}"
     )

@@ -73,14 +73,14 @@ def _row(material: Material, object: str, view: int, place: ThinPlace) -> list[C
     frame = framed([marked])
     left, top = (round(part * PIXELS) for part in frame[:2])
     cells = [Cell(cut(whole, frame), box=(x - left, y - top, size, size))]
-    cells.append(Cell(zoomed(whole), ring=(spot[0] - x, spot[1] - y)))
+    cells.append(Cell(zoomed(whole), ring=(spot[0] - x, spot[1] - y), edged=True))
     for row, mesh in zip(found, meshes, strict=True):
         if mesh is None:
             cells.append(Cell(None, absent="failed" if row else "not run"))
             continue
         picture = zoomed(drawn(mesh.vertices, mesh.faces))
         empty = bool((picture > 0.99).all())
-        cells.append(Cell(None if empty else picture, _numbers(row, material), absent="nothing here"))
+        cells.append(Cell(None if empty else picture, _numbers(row, material), absent="nothing here", edged=True))
     return cells
 
 
@@ -100,7 +100,7 @@ def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
         f" Objects: {in_words(quantiles)} of that distance over the n = {n} test objects that have such walls."
         " Reconstructions stand as they were decoded."
         f" IoU: volume IoU at {viou.removeprefix('viou_')}³ cells ↑ (–: the truth is open), and CD:"
-        f" {cd.replace('cd_', 'CD-')} ↓, of the whole"
+        f" {cd.replace('cd_', 'CD-')} ↓ in the box [-1, 1]³, of the whole"
         f" object. Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name}"
         f" ({placing(protocol)}), first seed."
     )

@@ -21,7 +21,8 @@ TITLE_LINE = FACE * 1.3 / 72  # inches, of a line of the columns' titles
 class Cell:
     """One picture (h, w, 3) in [0, 1], or None and the words that say why there is none; `text` stands under it.
 
-    box: a window (column, row, width, height) in pixels to mark; ring: a point (column, row) to mark.
+    box: a window (column, row, width, height) in pixels to mark; ring: a point (column, row) to mark. edged: with a
+    thin frame, for a part of a picture, whose white would run into the page.
     """
 
     picture: np.ndarray | None
@@ -29,6 +30,7 @@ class Cell:
     absent: str = ""
     box: tuple[float, float, float, float] | None = None
     ring: tuple[float, float] | None = None
+    edged: bool = False
 
 
 def framed(pictures: Sequence[np.ndarray], margin: float = 0.03) -> tuple[float, float, float]:
@@ -123,8 +125,8 @@ def _fill(axes: Axes, cell: Cell) -> None:
     axes.set_yticks([])
     axes.grid(False)
     for spine in axes.spines.values():
-        spine.set_visible(cell.picture is None)
-        spine.set(color=GRID, linestyle=(0, (3, 2)))
+        spine.set_visible(cell.picture is None or cell.edged)
+        spine.set(color=GRID, linestyle=(0, (3, 2)) if cell.picture is None else "-")
     if cell.picture is None:
         axes.text(
             0.5, 0.5, cell.absent, fontsize=SMALL, color=FAINT, ha="center", va="center", transform=axes.transAxes

@@ -7,7 +7,7 @@ import pytest
 
 from core.randomness import numpy_rng
 from evaluation import statistics
-from evaluation.statistics import bootstrap_mean, bootstrap_p, holm, paired_difference
+from evaluation.statistics import bootstrap_mean, holm, paired_effect
 
 
 def coverage(draw, truth: float, *, trials: int = 300) -> float:
@@ -56,20 +56,28 @@ def test_pairing_removes_what_two_methods_share():
     rng = numpy_rng("pairs")
     hard = rng.normal(size=100) * 5
     a, b = hard + 1 + 0.1 * rng.normal(size=100), hard + 0.1 * rng.normal(size=100)
-    gap = paired_difference(a, b, rng=numpy_rng("r"))
+    gap = paired_effect(a - b, rng=numpy_rng("r"))
     assert 0.9 < gap.low < 1 < gap.high < 1.1
 
 
 def test_no_effect_is_zero_and_its_interval_holds_zero():
-    values = numpy_rng("null").normal(size=(50, 2))
-    same = paired_difference(values, values, rng=numpy_rng("r"))
-    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    same = paired_effect(np.zeros((50, 2)), rng=numpy_rng("r"))
+    assert (same.mean, same.low, same.high, same.p) == (0, 0, 0, 1)
     hits = 0
     for trial in range(200):
-        rng = numpy_rng("null", trial)
-        gap = paired_difference(rng.normal(size=40), rng.normal(size=40), rng=rng, resamples=500)
+        gap = paired_effect(numpy_rng("null", trial).normal(size=40), rng=numpy_rng("r", trial), resamples=500)
         hits += gap.low <= 0 <= gap.high
-    assert hits >= 178
+    assert 180 <= hits <= 198  # 95 % within three standard deviations
+
+
+def test_interval_and_p_are_of_one_test_and_a_reversed_difference_is_its_mirror_image():
+    for shift in np.linspace(0.0, 0.6, 13):
+        values = numpy_rng("shifted").exponential(size=(40, 1)) - 1 + shift
+        values = values + (numpy_rng("seeds").normal(size=(1, 3)) * 0.05 if shift > 0.3 else 0.0)
+        gap, back = (paired_effect(sign * values, rng=numpy_rng("r")) for sign in (1, -1))
+        assert (gap.low <= 0 <= gap.high) == (gap.p >= 0.05), shift
+        assert (back.mean, back.low, back.high, back.p) == (-gap.mean, -gap.high, -gap.low, gap.p)
+        assert gap.mean - gap.low == pytest.approx(gap.high - gap.mean)
 
 
 def test_one_object_has_a_mean_and_no_interval():
@@ -85,7 +93,7 @@ def test_objects_without_a_number_are_left_out_and_counted_out():
     nan = float("nan")
     interval = bootstrap_mean(np.array([1.0, nan, 1.0]), rng=numpy_rng("r"))
     assert (interval.mean, interval.low, interval.high, interval.n) == (1, 1, 1, 2)
-    gap = paired_difference(np.array([1.0, nan, 3.0, 4.0]), np.array([0.0, 0.0, nan, 3.0]), rng=numpy_rng("r"))
+    gap = paired_effect(np.array([1.0, nan, 3.0, 4.0]) - np.array([0.0, 0.0, nan, 3.0]), rng=numpy_rng("r"))
     assert (gap.mean, gap.n) == (1, 2)
     nothing = bootstrap_mean(np.array([nan]), rng=numpy_rng("r"))
     assert np.isnan(nothing.mean)
@@ -99,27 +107,39 @@ def test_same_generator_same_interval_whatever_the_chunks(monkeypatch):
     assert first != bootstrap_mean(values, rng=numpy_rng("s"))
 
 
-def test_shapes_that_cannot_be_paired_are_refused():
-    with pytest.raises(ValueError, match=r"\(3,\) and \(4,\) differ"):
-        paired_difference(np.zeros(3), np.zeros(4), rng=numpy_rng("r"))
+@pytest.mark.parametrize("estimate", [bootstrap_mean, paired_effect])
+def test_shapes_that_are_not_objects_and_seeds_are_refused(estimate):
     with pytest.raises(ValueError, match="expected"):
-        bootstrap_mean(np.zeros((2, 2, 2)), rng=numpy_rng("r"))
+        estimate(np.zeros((2, 2, 2)), rng=numpy_rng("r"))
 
 
 def rejected(draw, level: float, *, trials: int = 300, resamples: int = 500) -> int:
     values = (draw(numpy_rng("data", trial)) for trial in range(trials))
-    p = [bootstrap_p(v, rng=numpy_rng("resample", trial), resamples=resamples) for trial, v in enumerate(values)]
+    p = [paired_effect(v, rng=numpy_rng("resample", trial), resamples=resamples).p for trial, v in enumerate(values)]
     return int((np.array(p) <= level).sum())
 
 
 @pytest.mark.parametrize("draw", [
     lambda rng: rng.normal(size=20),
     lambda rng: rng.exponential(size=20) - 1,
-    lambda rng: rng.normal(size=(20, 1)) + 0.5 * rng.normal(size=(20, 3)),
 ])  # fmt: skip
 def test_a_null_is_rejected_as_often_as_stated(draw):
     # 10 % of 300 within three standard deviations of a binomial
     assert 15 <= rejected(draw, 0.1) <= 45
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("moved", [0.0, 0.3, 1.0, 3.0])
+def test_a_null_is_rejected_no_more_often_than_stated_whatever_the_seeds_differ_in(seeds, moved):
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        return rng.normal(size=(20, 1)) + moved * rng.normal(size=(1, seeds)) + rng.normal(size=(20, seeds))
+
+    assert rejected(draw, 0.1) <= 45
+
+
+def test_seeds_that_agree_decide():
+    table = numpy_rng("agree").normal(size=(60, 1)) * 0.1 + 0.2 + 0.02 * numpy_rng("s").normal(size=(60, 3))
+    assert paired_effect(table, rng=numpy_rng("r")).p < 0.01
 
 
 def test_p_agrees_with_the_t_test_on_normal_differences():
@@ -127,21 +147,21 @@ def test_p_agrees_with_the_t_test_on_normal_differences():
 
     for shift in (0.1, 0.3, 0.5):
         values = numpy_rng("t", str(shift)).normal(size=40) + shift
-        assert bootstrap_p(values, rng=numpy_rng("r")) == pytest.approx(ttest_1samp(values, 0).pvalue, abs=0.02)
+        assert paired_effect(values, rng=numpy_rng("r")).p == pytest.approx(ttest_1samp(values, 0).pvalue, abs=0.02)
 
 
 def test_p_of_degenerate_differences():
-    assert bootstrap_p(np.zeros(30), rng=numpy_rng("r")) == 1
-    assert bootstrap_p(np.full(30, 0.2), rng=numpy_rng("r"), resamples=999) == pytest.approx(0.001)
-    assert bootstrap_p(np.full(4, 0.2), rng=numpy_rng("r")) == 2**-3  # four equal signs say no more
-    assert np.isnan(bootstrap_p(np.array([0.3]), rng=numpy_rng("r")))
-    assert np.isnan(bootstrap_p(np.array([0.3, np.nan]), rng=numpy_rng("r")))
+    assert paired_effect(np.zeros(30), rng=numpy_rng("r")).p == 1
+    assert paired_effect(np.full(30, 0.2), rng=numpy_rng("r"), resamples=999).p == pytest.approx(0.001)
+    assert paired_effect(np.full(4, 0.2), rng=numpy_rng("r")).p == 2**-3  # four equal signs say no more
+    assert np.isnan(paired_effect(np.array([0.3]), rng=numpy_rng("r")).p)
+    assert np.isnan(paired_effect(np.array([0.3, np.nan]), rng=numpy_rng("r")).p)
 
 
 def test_seeds_that_disagree_have_a_large_p():
     table = 0.01 * numpy_rng("o").normal(size=(200, 1)) + np.array([[-0.5, 0.2, 0.9]])
-    assert bootstrap_p(table, rng=numpy_rng("r")) > 0.3
-    assert bootstrap_p(table[:, 2], rng=numpy_rng("r")) < 0.001
+    assert paired_effect(table, rng=numpy_rng("r")).p > 0.3
+    assert paired_effect(table[:, 2], rng=numpy_rng("r")).p < 0.001
 
 
 def test_holm_by_hand():
@@ -180,10 +200,10 @@ def test_chunks_of_resamples_give_what_one_piece_gives(monkeypatch, at_once):
     def interval():
         return bootstrap_mean(values, rng=numpy_rng("r"), resamples=1000)
 
-    def p_value():
-        return bootstrap_p(values, rng=numpy_rng("r"), resamples=1000)
+    def effect():
+        return paired_effect(values, rng=numpy_rng("r"), resamples=1000)
 
-    for call in (interval, p_value):
+    for call in (interval, effect):
         assert in_chunks(monkeypatch, at_once, 40, call) == in_chunks(monkeypatch, 1000, 40, call)
 
 

@@ -83,11 +83,12 @@ def test_the_median_is_over_objects_of_the_mean_over_seeds(build):
 
 
 def test_the_interval_of_a_difference_to_a_control_with_one_seed_holds_the_seeds(build):
-    seeds = [make_rows("mar3d", fscore=np.full(8, 0.5 + shift), seed=s) for s, shift in enumerate((-0.1, 0.1))]
-    line = build([*seeds, make_rows("ground_truth", fscore=np.ones(8))], [FULL, FLOOR]).iloc[1]
+    seeds = [make_rows("mar3d", fscore=VALUES + shift, seed=s) for s, shift in enumerate((-0.1, 0.1))]
+    truth = make_rows("ground_truth", fscore=VALUES + np.linspace(0.49, 0.51, len(VALUES)))
+    line = build([*seeds, truth], [FULL, FLOOR]).iloc[1]
     assert line["fscore_difference"] == pytest.approx(0.5)
-    # No object differs from another: all of the interval is of the seeds, as of the mean of `full`.
-    assert [line["fscore_difference_low"], line["fscore_difference_high"]] == pytest.approx([0.4, 0.6])
+    # Objects hardly differ: the interval is of the two seeds, 0.1 each way, which ask for Student's t of 12.7.
+    assert line["fscore_difference_high"] - line["fscore_difference_low"] > 2 * 0.1 * 12.7
 
 
 def test_of_other_seeds_only_the_common_ones_are_paired(build):

@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 
 from core.randomness import numpy_rng
+from evaluation.statistics import paired_effect
+from reports.comparison import effect_of
 from reports.verdicts import CONTRADICTED, INCONCLUSIVE, REPRODUCED, Evidence, judge
 
 N = 24
 
 
-def verdicts(family, level=0.05, stream=(), resamples=2000):
-    found = judge(family, level=level, stream=stream, resamples=resamples)
+def verdicts(family, level=0.05, stream="", resamples=2000):
+    def test(effects):
+        return paired_effect(effects, rng=numpy_rng("verdicts", stream), resamples=resamples)
+
+    found = judge(family, level=level, test=test)
     return {name: judgement.verdict for name, judgement in found.items()}
 
 
@@ -51,25 +56,29 @@ def test_seeds_that_disagree_are_not_outvoted_by_many_objects():
     assert verdicts({"three": Evidence(effects, 1)}) == {"three": INCONCLUSIVE}
 
 
-def test_equal_evidence_gives_equal_judgements_and_other_names_other_draws():
-    evidence = {"a": Evidence(0.3 + noise("same"), 1)}
-    assert judge(evidence, level=0.05, stream=("x",)) == judge(evidence, level=0.05, stream=("x",))
-    assert judge(evidence, level=0.05, stream=("x",)) != judge(evidence, level=0.05, stream=("y",))
+def test_a_claim_has_the_interval_that_its_difference_has_in_the_tables():
+    effects = 0.3 + noise("same")
+    judged = judge({"a": Evidence(effects, 1), "b": Evidence(-effects, 1)}, level=0.05, test=effect_of)
+    table = effect_of(effects)
+    assert judged["a"].effect == table
+    assert (judged["b"].effect.low, judged["b"].effect.high) == (-table.high, -table.low)
 
 
-def test_null_effects_are_inconclusive_at_the_stated_rate():
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_null_effects_are_inconclusive_at_the_stated_rate(seeds):
     # 400 families of four claims without any effect: heavy-tailed, skewed, normal, and with the zeros of equal scores.
     families, level = 400, 0.05
     false = 0
     for trial in range(families):
         rng = numpy_rng("null families", trial)
+        shape, moved = (N, seeds), rng.normal(size=(4, 1, seeds)) * (seeds > 1)  # what a training moves in all objects
         family = {
-            "normal": Evidence(rng.normal(size=N), 1),
-            "tails": Evidence(rng.standard_t(4, size=N), -1),
-            "skewed": Evidence(rng.gamma(4, size=N) - 4, 1),
-            "zeros": Evidence(rng.normal(size=N) * (rng.random(N) < 0.7), -1),
+            "normal": Evidence(moved[0] + rng.normal(size=shape), 1),
+            "tails": Evidence(moved[1] + rng.standard_t(4, size=shape), -1),
+            "skewed": Evidence(moved[2] + rng.gamma(4, size=shape) - 4, 1),
+            "zeros": Evidence(moved[3] + rng.normal(size=shape) * (rng.random(shape) < 0.7), -1),
         }
-        found = verdicts(family, level, (str(trial),), resamples=400)
+        found = verdicts(family, level, str(trial), resamples=400)
         false += any(verdict != INCONCLUSIVE for verdict in found.values())
     # at most `level`, within three standard deviations of a binomial; and not so careful that it never speaks
     assert 0 < false <= families * level + 3 * np.sqrt(families * level * (1 - level))
@@ -78,7 +87,7 @@ def test_null_effects_are_inconclusive_at_the_stated_rate():
 def test_the_power_to_see_a_true_effect_and_never_its_reverse():
     found = [
         verdicts(
-            {"true": Evidence(0.8 + numpy_rng("power", trial).normal(size=N), 1)}, stream=(str(trial),), resamples=400
+            {"true": Evidence(0.8 + numpy_rng("power", trial).normal(size=N), 1)}, stream=str(trial), resamples=400
         )
         for trial in range(100)
     ]
