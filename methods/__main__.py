@@ -170,7 +170,8 @@ def main() -> None:
         if several and (count := idle.told(args.processes, batches)) > 1:
             from methods.training.launcher import start_processes
 
-            return start_processes(count, ["methods", *sys.argv[1:]])
+            own = max(1, (args.threads or len(os.sched_getaffinity(0))) // count)
+            return start_processes(count, ["methods", *sys.argv[1:], "--threads", str(own)])  # the last one counts
         if not idle.take_part(batches):
             return None
     threads = set_threads(args.threads)

@@ -40,7 +40,7 @@ def run_last(command: list[str], attempts: int) -> int:
         signal.signal(number, pass_on)
     returned = child.wait()
     killed = returned - 128 if returned > 128 else -returned  # a launcher of several processes hands it on
-    if killed <= 0:
+    if killed not in set(signal.Signals):
         return returned
     status = 128 + killed
     if stopped or killed in STOPS:

@@ -20,6 +20,8 @@ from pipeline import lock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 DEVICES = Path("/dev")
+WSL = "dxg"
+"""Of Linux under Windows: one device for all cards, of which CUDA shows the first."""
 ALLOCATION = "SLURM_JOB_ID"
 
 
@@ -28,7 +30,15 @@ def cards() -> list[str]:
     if VISIBLE in os.environ:
         return [name for name in os.environ[VISIBLE].split(",") if name]
     found = [path for path in DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    found = found or [path for path in (DEVICES / WSL,) if path.exists()]
     return [str(number) for number in range(len(found))]  # CUDA counts the cards that a container shows from 0
+
+
+def shows_any() -> bool:
+    """Whether this machine, or what a scheduler gave of it, shows any card."""
+    if VISIBLE in os.environ:
+        return bool(os.environ[VISIBLE])
+    return any((DEVICES / name).exists() for name in ("nvidiactl", WSL))
 
 
 def choose(count: int, folder: Path | None = None) -> None:
@@ -57,6 +67,7 @@ def choose(count: int, folder: Path | None = None) -> None:
             told = True
         time.sleep(0.5)
     os.environ[VISIBLE] = ",".join(path.stem for path in chosen)
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts them, which reads their energy
 
 
 def _for_all(folder: Path) -> Path:

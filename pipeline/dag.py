@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import shlex
 import sys
@@ -30,6 +29,7 @@ from methods import registry
 from methods.external import folder as external
 from methods.layers.pretrained import wanted
 from methods.sources import method_sources
+from pipeline import cards
 from pipeline.artefacts import ARTEFACTS, protocol_of
 
 RUNS = "runs"
@@ -275,7 +275,7 @@ class Dag:
     def _gpus_of_backend(self, *able: str) -> int:
         chosen = self.config["evaluation"].get("backend", "auto")
         used = [name for name in able if chosen in ("auto", name)]
-        return int(shows_gpu() and any(importlib.util.find_spec(name) for name in used))
+        return int(cards.shows_any() and any(importlib.util.find_spec(name) for name in used))
 
     def score_arguments(self, wildcards: Any) -> str:
         """The command line of a scoring, without seed, threads and output."""
@@ -339,7 +339,7 @@ class Dag:
 
 def _gpus(method: str) -> int:
     """One if this machine shows any GPU and the method's code can use one, else none."""
-    return int(shows_gpu() and registry.get_method(method).resources.get("gpu", 1))
+    return int(cards.shows_any() and registry.get_method(method).resources.get("gpu", 1))
 
 
 def missing_lists(source: Mapping[str, Any]) -> list[str]:
@@ -350,9 +350,3 @@ def missing_lists(source: Mapping[str, Any]) -> list[str]:
 
 def _options(values: Mapping[str, Any]) -> str:
     return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in values.items())
-
-
-def shows_gpu() -> bool:
-    """Whether this machine, or what a scheduler gave of it, shows any GPU."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return bool(visible) if visible is not None else Path("/dev/nvidiactl").exists()

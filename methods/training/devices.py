@@ -6,7 +6,9 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from core.errors import UserError
 from methods.training import processes
@@ -25,8 +27,19 @@ def device_of(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
         if name == "cuda" and processes.count() > 1:
-            name = f"cuda:{processes.rank() % processes.per_node()}"
+            name = f"cuda:{processes.local_rank()}"
     return torch.device(name)
+
+
+def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """On the device. If that is a GPU, by way of pinned memory and without waiting for what it is doing.
+
+    A plain copy would hold its thread until all work that was queued before it is done, as if data were wanting.
+    """
+    tensor = torch.as_tensor(array)
+    if device.type != "cuda" or tensor.device.type == "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _check(precision: str) -> None:
@@ -43,6 +56,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
     """Fabric for this process, launched: one device a process, DDP where there are several."""
     from lightning_fabric import Fabric  # a second of imports, spared where nothing is trained
+    from lightning_fabric.plugins.environments import LightningEnvironment
     from lightning_fabric.strategies import DDPStrategy
 
     _check(precision)
@@ -50,7 +64,9 @@ def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
     settings = {"accelerator": device.type, "precision": {"bf16": "bf16-mixed", "fp32": "32-true"}[precision]}
     count, local = processes.count(), processes.per_node()
     if count == 1:
-        fabric = Fabric(devices=1 if device.type == "cpu" else [device.index or 0], **settings)
+        # Alone, whatever a scheduler says of other tasks: Fabric would read SLURM's variables, and refuse some.
+        alone = {"devices": 1 if device.type == "cpu" else [device.index or 0], "plugins": [LightningEnvironment()]}
+        fabric = Fabric(**alone, **settings)
     else:
         if device.type == "cuda" and torch.cuda.device_count() < local:
             raise UserError(

@@ -33,6 +33,7 @@ from methods import manifest
 from methods.layers.clip_dinov2 import ClipDinov2
 from methods.layers.frozen_vit import FrozenViT
 from methods.training.checkpoint import save_tensors
+from methods.training.devices import to_device
 
 ENVIRONMENT = "IMAGE_FEATURES"
 """The variable that names another folder for the cache, such as a faster disk."""
@@ -107,7 +108,7 @@ class CachedFeatures:
         """Features (b, tokens, all widths) float16 of objects and views, each (b,) int64: `ClipDinov2.features`."""
         rows = (objects * self.views + views).tolist()
         features = np.concatenate([cache.read(rows) for cache in self.caches], -1)
-        return torch.from_numpy(features).to(self.device)
+        return to_device(features, self.device)
 
 
 def feature_bytes(encoder: ClipDinov2, views: int) -> dict[str, int]:

@@ -50,7 +50,7 @@ LOG_EVERY = 100
 
 def seeded(build: Callable[[], nn.Module], *names: str | int) -> nn.Module:
     """Build a module whose initial weights depend on `names` only, leaving the global generator as it was."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # modules are built on the CPU
         torch.manual_seed(seed_of("initialise", *names))
         return build()
 

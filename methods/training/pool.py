@@ -15,6 +15,7 @@ from torch import Tensor
 
 from core.progress import Progress
 from data.store import Split
+from methods.training.devices import to_device
 from methods.training.draws import WHOLE, Share
 
 BOUND = 1.05
@@ -92,7 +93,7 @@ class Surfaced(ABC):
         coarser levels differ from draw to draw; without a generator the first ones, as in `data.store.Sample`.
         """
         points, normals = self.canonical(objects, self._drawn_rows(len(objects), generator, share))
-        objects, views = objects.to(self.device), views.to(self.device)
+        objects, views = to_device(objects, self.device), to_device(views, self.device)
         return self._to_view(points, objects, views), normals.float() @ self.rotation[objects, views].transpose(1, 2)
 
     def batch(
@@ -119,10 +120,10 @@ class Surfaced(ABC):
             1,
         )
         queries, labels = self.occupancy(objects, pick)
-        objects, views = objects.to(self.device), views.to(self.device)
+        objects, views = to_device(objects, self.device), to_device(views, self.device)
         queries = self._to_view(queries, objects, views)
         # The stored box, rotated, leaves corners of the view's box without queries; what lies there is empty.
-        uniform = (share.uniform((b, volume, 3), generator).to(self.device) * 2 - 1) * BOUND
+        uniform = (to_device(share.uniform((b, volume, 3), generator), self.device) * 2 - 1) * BOUND
         offset, scale = self.offset[objects, views, None], self.scale[objects, views, None, None]
         back = ((uniform + offset) / scale) @ self.rotation[objects, views]
         empty = back.abs().amax(-1) > INSIDE
@@ -163,13 +164,13 @@ class SurfacePool(Surfaced):
 
     def canonical(self, objects: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Surfaced.canonical`."""
-        objects = objects.to(self.device)
+        objects = to_device(objects, self.device)
         if rows is None:
             return self.points[objects], self.normals[objects]
-        objects, rows = objects[:, None], rows.to(self.device)
+        objects, rows = objects[:, None], to_device(rows, self.device)
         return self.points[objects, rows], self.normals[objects, rows]
 
     def occupancy(self, objects: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
         """See `Surfaced.occupancy`."""
-        rows, pick = objects.to(self.device)[:, None], pick.to(self.device)
+        rows, pick = to_device(objects, self.device)[:, None], to_device(pick, self.device)
         return self.queries[rows, pick], self.labels[rows, pick]

@@ -43,6 +43,12 @@ def rank() -> int:
     return (_number("SLURM_PROCID" if _slurm() else "RANK") or 0) if count() > 1 else 0
 
 
+def local_rank() -> int:
+    """Number of this process on its node, from 0: which of the node's devices is its own."""
+    told = _number("SLURM_LOCALID" if _slurm() else "LOCAL_RANK")
+    return rank() % per_node() if told is None or count() == 1 else told
+
+
 def per_node() -> int:
     """Processes on each node."""
     if _slurm():

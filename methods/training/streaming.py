@@ -14,15 +14,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from data.store import Split
+from methods.training.devices import to_device
 from methods.training.pool import Surfaced, SurfacePool
 
 GB = 10**9
-
-
-def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """On the device; by way of pinned memory, without waiting, if that is a GPU."""
-    tensor = torch.as_tensor(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class SurfaceStream(Surfaced):
@@ -71,7 +66,7 @@ class Images:
             if not self.decoded[i, v]:
                 self.kept[i, v] = to_device(self.split.image(i, v).copy(), self.device)
                 self.decoded[i, v] = True
-        return self.kept[objects.to(self.device), views.to(self.device)]
+        return self.kept[to_device(objects, self.device), to_device(views, self.device)]
 
 
 class Rows:
@@ -86,7 +81,7 @@ class Rows:
     def rows(self, name: str, objects: Tensor, views: Tensor) -> Tensor:
         """Rows (b, …) of a tensor, on the device."""
         if self.kept is not None:
-            return self.kept[name][objects.to(self.device), views.to(self.device)]
+            return self.kept[name][to_device(objects, self.device), to_device(views, self.device)]
         stored = self.file.get_slice(name)
         rows = [stored[i : i + 1, v : v + 1] for i, v in zip(objects.tolist(), views.tolist(), strict=True)]
         return to_device(np.concatenate(rows)[:, 0], self.device)

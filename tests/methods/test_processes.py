@@ -23,7 +23,7 @@ from methods import idle, run
 from methods.contract import PreparedData
 from methods.manifest import read_stage
 from methods.training import processes
-from methods.training.devices import share_work
+from methods.training.devices import fabric_of, share_work
 from methods.training.draws import WHOLE, Share
 from methods.training.launcher import death_among
 
@@ -110,6 +110,23 @@ def test_one_process_goes_on_where_another_stopped_and_two_where_one_did(out):
     same_weights(out / "two_to_one", out / "one" / "muon", 5e-3)  # Muon works in bfloat16
 
 
+def test_one_process_in_an_allocation_of_several_tasks_trains_alone(monkeypatch):
+    environment(monkeypatch, SLURM_JOB_ID="1", SLURM_JOB_NAME="x", SLURM_NTASKS="8")
+    assert fabric_of(torch.device("cpu")).world_size == 1
+
+
+def test_a_process_takes_the_device_that_its_launcher_numbered(monkeypatch):
+    environment(monkeypatch, WORLD_SIZE="4", RANK="1", LOCAL_WORLD_SIZE="2", LOCAL_RANK="0")  # ranks dealt out in turn
+    assert processes.local_rank() == 0
+    environment(monkeypatch, WORLD_SIZE="4", RANK="3", LOCAL_WORLD_SIZE="2")
+    assert processes.local_rank() == 1
+    slurm = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
+    environment(monkeypatch, **slurm)
+    assert processes.local_rank() == 0
+    environment(monkeypatch)
+    assert processes.local_rank() == 0
+
+
 def test_shares_of_a_draw_are_its_rows():
     for draw in ("normal", "uniform"):
         whole = getattr(WHOLE, draw)((6, 3), torch.Generator().manual_seed(0))
@@ -123,7 +140,8 @@ def test_shares_of_a_draw_are_its_rows():
 
 
 def environment(monkeypatch, **variables):
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"):
+    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS")
+    for name in (*names, "SLURM_STEP_NUM_NODES", "SLURM_PROCID", "SLURM_LOCALID"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

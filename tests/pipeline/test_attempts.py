@@ -78,10 +78,11 @@ def test_what_somebody_stops_is_no_failure(tmp_path):
     assert job.returncode != 0 and not (tmp_path / "record").exists()
 
 
-def test_an_end_of_its_own_is_no_death(tmp_path):
-    job = start(tmp_path / "a.lock", 2, "import sys; sys.exit(7)")
+@pytest.mark.parametrize("status", [7, 255])
+def test_an_end_of_its_own_is_no_death(tmp_path, status):
+    job = start(tmp_path / "a.lock", 2, f"import sys; sys.exit({status})")
     job.communicate()
-    assert job.returncode == 7
+    assert job.returncode == status
 
 
 def test_python_out_of_memory_is_a_death_too(tmp_path):

@@ -104,7 +104,15 @@ def test_the_cards_of_a_container_count_from_zero(tmp_path, monkeypatch):
     for name in ("nvidia3", "nvidia6", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
     monkeypatch.setattr(cards, "DEVICES", tmp_path)
-    assert cards.cards() == ["0", "1"]
+    assert cards.cards() == ["0", "1"] and cards.shows_any()
+
+
+def test_linux_under_windows_shows_one_card(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(cards, "DEVICES", tmp_path)
+    assert cards.cards() == [] and not cards.shows_any()
+    (tmp_path / "dxg").touch()
+    assert cards.cards() == ["0"] and cards.shows_any()
 
 
 def test_more_cards_than_there_are_is_one_sentence(tmp_path):

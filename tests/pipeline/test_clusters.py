@@ -126,7 +126,9 @@ def pod_of(rule):
     asked = dict(profile("kubernetes")["set-resources"][rule])
     if "gpu" in asked:
         wildcards = SimpleNamespace(stage="mar3d.vae-0123456789", method="mar3d")
-        asked["gpu"] = eval(asked["gpu"], {"wildcards": wildcards})
+        asked["gpu"] = eval(str(asked["gpu"]), {"wildcards": wildcards})
+    if rule == "score":
+        asked.setdefault("gpu", 0)  # as evaluation/rules.smk asks where Snakemake itself sees no GPU
     asked |= {"mem_mb": needs.memory(rule, "gpu")(None, 1), "_cores": 8}
     executor = MagicMock(persistent_volumes=[], secret_envvars={}, k8s_cpu_scalar=0.95, run_namespace="x")
     executor.container_image, executor.namespace, executor.k8s_service_account_name = "image", "default", None
@@ -146,8 +148,8 @@ def test_a_pod_that_trains_or_generates_has_a_gpu_as_limit(rule):
 
 
 @pytest.mark.parametrize("rule", ["prepare", "score"])
-def test_a_pod_that_needs_no_gpu_names_none(rule):
-    assert "nvidia.com/gpu" not in pod_of(rule).resources.limits
+def test_a_pod_that_needs_no_gpu_gets_none(rule):
+    assert pod_of(rule).resources.limits.get("nvidia.com/gpu", "0") == "0"
 
 
 def test_the_whole_table_is_planned_for_kubernetes_with_a_bucket(tmp_path):
