@@ -89,7 +89,7 @@ def _run(options: argparse.Namespace) -> int:
     out = options.out or (QUICK_OUT if options.quick else HERE)
     other = " ".join(name for name in dict.fromkeys((options.device, options.scale)) if name != "cpu")
     results = out / "results" / f"{machine.machine_name(other)}.json"
-    chosen, failed = _chosen(options), []
+    chosen, failed, begin = _chosen(options), [], time.monotonic()
     environment = {**os.environ, **dict.fromkeys(VARIABLES, "1")}
     about = machine.describe(threads=1)  # before anything is started
     if about["busy"]:
@@ -98,6 +98,7 @@ def _run(options: argparse.Namespace) -> int:
     for name in chosen:
         print(f"{name}: {PATHS[name]}", flush=True)
         start = time.monotonic()
+        load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "outcome.json"
             command = [sys.executable, "-m", "benchmarks", "one", name, "--out", str(written), *_passed_on(options)]
@@ -107,11 +108,14 @@ def _run(options: argparse.Namespace) -> int:
                 print(f"error: {name} did not end (status {done.returncode}); its older result stays", file=sys.stderr)
                 failed.append(name)
                 continue
-            entry = {"machine": about, "quick": options.quick, "scale": options.scale, "device": options.device}
+            # A path itself loads one core and for some parts two: what else ran shows in the load before each.
+            crowded = about["busy"] or (name != chosen[0] and machine.busy(load))
+            entry = {"machine": {**about, "busy": crowded, "load": [round(load, 2)]}, "quick": options.quick}
+            entry |= {"scale": options.scale, "device": options.device}
             result.add_result(results, name, {**entry, "seconds": seconds, "outcome": read_json(written)})
         print(f"{name}: {seconds:.0f} s", flush=True)
     report.write(out, list(PATHS))
-    print(out / "README.md")
+    print(f"{out / 'README.md'}: {(time.monotonic() - begin) / 60:.1f} minutes in all")
     return 1 if failed else 0
 
 

@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from core.identity import source_hash
+from methods.manifest import git_state
+
+SOURCES = ("benchmarks", "data", "evaluation", "methods/layers", "methods/mar3d", "methods/dit", "methods/training")
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "trimesh", "embreex", "open3d", "snakemake")
 BUSY = 0.3
 """Load a core, before anything was started, above which times are not to be trusted."""
@@ -29,6 +33,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def busy(load: float) -> bool:
+    """Whether a load, taken while one thread of ours ran, is of other work as well."""
+    return (load - 1) / cores() > BUSY
+
+
 def describe(threads: int) -> dict[str, Any]:
     """All that a reader needs to know of the machine, now."""
     return {
@@ -41,6 +50,8 @@ def describe(threads: int) -> dict[str, Any]:
         "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "python": platform.python_version(),
         "system": platform.system(),
+        "git": git_state(),
+        "sources": source_hash(*SOURCES),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
 

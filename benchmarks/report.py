@@ -11,7 +11,7 @@ from benchmarks.growth import TOLERANCE
 from benchmarks.measure import Spread
 from benchmarks.page import HEAD, NOTHING, TAIL
 from benchmarks.plot import draw
-from benchmarks.result import Outcome, Row, from_json, read_results
+from benchmarks.result import Row, from_json, read_results
 from core.files import write_text
 
 HEADER = ("what", "ours", "beside", "its cost", "ratio", "same?", "limit", "target", "reached", "missed by", "tried")
@@ -54,7 +54,7 @@ def _section(machine: str, name: str, entry: dict[str, Any]) -> str:
     lines = [
         f"**{about['cpu']}**, {about['cores']} cores, {about['memory_gib']} GiB, {about['threads']} thread, "
         f"device {entry['device']}, scale {entry['scale']}, torch {torch}, Python {about['python']}; {about['time']} "
-        f"UTC, load {about['load'][0]} at the start; {entry['seconds']:.0f} s in all.",
+        f"UTC, load {about['load'][0]} before it; {entry['seconds']:.0f} s in all{_code(about)}.",
     ]
     if entry["quick"]:
         lines.append("**Tiny sizes (`--quick`): this shows that it runs, and nothing else.**")
@@ -66,6 +66,14 @@ def _section(machine: str, name: str, entry: dict[str, Any]) -> str:
     if outcome.curves:
         lines.append(f"![Cost of {name} against size](results/{machine}-{name}.png)")
     return "\n\n".join(lines) + "\n"
+
+
+def _code(about: dict[str, Any]) -> str:
+    """Of which code the numbers are, where the results say so."""
+    git = about.get("git") or {}
+    if not git.get("commit"):
+        return ""
+    return f"; code {git['commit'][:7]}{' with changes' if git['dirty'] else ''}, sources {about['sources']}"
 
 
 GROWTH = ("growth", "of", "against", "from", "to", "slope", "theory", "why", "no steeper")
@@ -98,7 +106,7 @@ def cells(row: Row) -> list[str]:
         "; ".join(f"{t.name} {t.sense} {t.value:g} {t.unit}".strip() for t in targets),
         "; ".join(f"{_yes(row, t.reached)} ({_digits(t.measured)} {t.unit}".rstrip() + ")" for t in targets),
         "; ".join(f"{t.missed_by:.2f}x" for t in targets if t.reached is False),
-        row.tried,
+        row.tried or ("**nothing yet**" if row.missed else ""),
     ]
 
 
@@ -127,8 +135,3 @@ def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table, ending with a newline."""
     rows = ([" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines)
     return "".join(f"| {' | '.join(row)} |\n" for row in (header, ["---"] * len(header), *rows))
-
-
-def outcomes(entries: dict[str, Any]) -> dict[str, Outcome]:
-    """The outcomes of a results file's `paths`, by path."""
-    return {name: from_json(entry["outcome"]) for name, entry in entries.items()}

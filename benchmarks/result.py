@@ -74,6 +74,11 @@ class Row:
     targets: tuple[Target, ...] = ()
     tried: str = ""
 
+    @property
+    def missed(self) -> bool:
+        """Whether a target was measured and not reached."""
+        return any(target.reached is False for target in self.targets)
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -16,7 +16,7 @@ from benchmarks.plain import brute_force
 from benchmarks.result import Equality, Outcome, Row, Target
 from core.randomness import numpy_rng
 from data.sources.procedural import make
-from evaluation import metrics, occupancy, protocol, surface
+from evaluation import backends, metrics, occupancy, protocol, surface
 from evaluation import score as scoring
 from evaluation.backends import index
 from evaluation.load import Triangles, clean
@@ -92,16 +92,20 @@ def _neighbours(points: int, options: Options) -> list[Row]:
         return lambda: (make_index(b).query(a), make_index(a).query(b))
 
     candidates = {"scipy": both(cKDTree)}
+    why_not: dict[str, str] = {}
     for name in ("pytorch3d", "kaolin"):
-        if peers.installed(name):
+        found = backends.look(name)
+        if found.usable:
             candidates[name] = _torch_neighbours(name, a, b)
+        else:
+            why_not[name] = found.why_not or peers.NOT_INSTALLED
     calls = {"ours": both(index)} | candidates
-    taken = interleaved(calls, rounds=5, seconds=60)
+    taken = interleaved(calls, rounds=5, seconds=60, warm_up=0)
     limit = f"{points} against {points} points, both ways, trees built"
     rows = []
     for name in ("scipy", "pytorch3d", "kaolin"):
-        if name not in candidates:
-            rows.append(Row("nearest neighbours", "s", None, name, peer_status=peers.NOT_INSTALLED))
+        if name in why_not:
+            rows.append(Row("nearest neighbours", "s", None, name, peer_status=why_not[name]))
             continue
         (theirs, _), (back, _) = candidates[name]()
         (found, _), (found_back, _) = calls["ours"]()

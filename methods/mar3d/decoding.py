@@ -14,12 +14,17 @@ from torch import Tensor, nn
 
 from data.store import Sample
 from methods.contract import Failure, Mesh
-from methods.layers.extraction import GRID, evaluate, surface_of
+from methods.layers.extraction import GRID, Field, evaluate, surface_of
 from methods.mar3d.latents import load_vae
 from methods.mar3d.pyramid_vae import PyramidVAE
 from methods.training.flops import counted
 from methods.training.loop import autocast
 from methods.training.weights import lowered
+
+CACHE = 8 << 20
+"""Bytes of a layer's results that a core of a CPU keeps at hand."""
+LEAST = 512
+"""Query points in a chunk, at least."""
 
 
 @torch.no_grad()
@@ -38,6 +43,33 @@ def field_viou(vae: PyramidVAE, latents: Tensor, sample: Sample, precision: str)
     return float((inside & truth).sum() / (inside | truth).sum())
 
 
+def field_of(vae: PyramidVAE, keys: tuple[Tensor, Tensor], precision: str) -> Field:
+    """The field of one shape, of which `PyramidVAE.decode` gave the keys and values: these serve all its chunks."""
+    device = keys[0].device
+
+    @torch.no_grad()
+    def field(points: np.ndarray) -> np.ndarray:
+        chunks = torch.from_numpy(points).split(points_at_once(vae, keys))
+        with autocast(device, precision):
+            return torch.cat([vae.occupancy(keys, c[None].to(device))[0].cpu() for c in chunks]).numpy()
+
+    return field
+
+
+def points_at_once(vae: PyramidVAE, keys: tuple[Tensor, Tensor]) -> int:
+    """How many query points the network is asked for at once: what its widest layer makes of them has to fit.
+
+    On a CPU into CACHE bytes, beyond which they go by way of main memory: 1.6 times slower at scale `cpu`
+    (benchmarks/README.md, decoder_queries). On a GPU into a share of what is free; the more, the fewer calls.
+    """
+    _, heads, tokens, _ = keys[0].shape
+    bytes_each = 4 * max(vae.read.mlp[0].out_features, heads * tokens)
+    room = CACHE
+    if keys[0].device.type == "cuda":
+        room = torch.cuda.mem_get_info(keys[0].device)[0] // 16
+    return max(LEAST, room // bytes_each)
+
+
 @torch.no_grad()
 def decode_meshes(
     vae: PyramidVAE,
@@ -54,12 +86,7 @@ def decode_meshes(
         with autocast(latents.device, precision):
             keys = vae.decode(row[None])
 
-        def field(points: np.ndarray, keys: tuple[Tensor, Tensor] = keys) -> np.ndarray:
-            chunks = torch.from_numpy(points).split(extraction["chunk"])
-            with autocast(latents.device, precision):
-                return torch.cat([vae.occupancy(keys, c[None].to(latents.device))[0].cpu() for c in chunks]).numpy()
-
-        values = evaluate(field, **{key: extraction[key] for key in GRID})
+        values = evaluate(field_of(vae, keys, precision), **{key: extraction[key] for key in GRID})
         decoded = time.monotonic()  # the values are on the CPU: nothing is waited for
         found = surface(values)
         if found is None:

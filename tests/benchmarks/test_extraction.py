@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import trimesh
 
 from benchmarks import extraction, faithful
 from benchmarks.extraction import Counted, dense_values, exact
@@ -53,15 +54,33 @@ def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_pat
     params = params_of("mar3d", options)
     vae = randomised(lambda: build_vae(params["vae"], params["latent"]), "test", device="cpu")
     save_vae(tmp_path, vae, {}, {"vae": params["vae"], "latent": params["latent"]})
-    row = extraction._real(SETTINGS, options)
+    (row,) = extraction._real(SETTINGS, options)
     assert row.cost.n == 2
     # Random weights give logits that are all within the band: every node of both grids is asked for.
     assert row.cost.median == pytest.approx(33**3 / (33**3 + 17**3))
     assert "2 objects" in row.limit
 
 
+def test_the_thinnest_objects_come_first():
+    from data.sources.procedural import make
+
+    class Prepared:
+        def __init__(self, object):
+            self.object = object
+
+        def mesh(self):
+            mesh = make(self.object)
+            return mesh.vertices.astype(np.float32), mesh.faces
+
+    walls = [extraction.wall(Prepared(f"test-{family}-00000")) for family in ("table", "csg")]
+    assert all(0 < wall < 1 for wall in walls)
+    ball = trimesh.creation.icosphere(subdivisions=2)
+    flat = type("Ball", (), {"object": "ball", "mesh": lambda self: (ball.vertices, ball.faces)})()
+    assert extraction.wall(flat) > max(walls)
+
+
 def test_without_a_decoder_of_ones_own_the_row_says_so():
-    assert "--stage" in extraction._real(SETTINGS, Options()).peer_status
+    assert "--stage" in extraction._real(SETTINGS, Options())[0].peer_status
 
 
 def test_a_count_does_not_vary():

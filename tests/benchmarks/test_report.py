@@ -29,6 +29,12 @@ def entry(outcome=OUTCOME, busy=False, quick=False):
     return {"machine": about, **rest, "outcome": as_json(outcome)}
 
 
+def test_a_missed_target_without_a_trial_says_so():
+    untried, reached = (dataclasses.replace(ROW, tried="", targets=(Target("r", v, 40.0),)) for v in (50.0, 30.0))
+    assert report.cells(untried)[-1] == "**nothing yet**"
+    assert report.cells(reached)[-1] == ""
+
+
 def test_results_come_back_from_json_as_they_were(tmp_path):
     write_json(tmp_path / "r.json", as_json(OUTCOME))
     assert from_json(read_json(tmp_path / "r.json")) == OUTCOME
