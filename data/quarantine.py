@@ -42,16 +42,15 @@ def read_quarantine(path: Path) -> list[tuple[str, ...]]:
 def collect(prepared: str | Path, out: str | Path, manifest: str | Path) -> dict[str, Any]:
     """Join the quarantine files of a prepared dataset into `out` and describe the dataset in `manifest` (JSON).
 
-    The manifest holds, per split, how many objects were kept and left out and how many shards there are, the
-    parameters, `credits` (of each source: licences, and what to cite), and `data_hash`: SHA-256 over the shard files.
-    Two prepared datasets of one hash are equal. A split of which nothing is left is a UserError, raised after both
-    files are written.
+    The manifest holds, per split, how many objects were kept and left out, how many shards there are, the parameters
+    and `sha256` over the shard files; `credits` (of each source: licences, and what to cite); and `data_hash` over all
+    splits. Two prepared datasets of one hash are equal. A split of which nothing is left is a UserError, raised after
+    both files are written.
     """
     from data.catalogue import credits
     from data.store import SPLITS, Split
 
     objects: list[dict[str, str]] = []
-    digest = hashlib.sha256()
     joined: list[tuple[str, ...]] = []
     splits: dict[str, Any] = {}
     empty: list[str] = []
@@ -62,6 +61,7 @@ def collect(prepared: str | Path, out: str | Path, manifest: str | Path) -> dict
         objects += split.about
         left_out = [row for path in split.paths for row in read_quarantine(quarantine_path(path))]
         joined += [(name, *row) for row in left_out]
+        digest = hashlib.sha256()
         for path in split.paths:
             with path.open("rb") as file:
                 digest.update(f"{name}/{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
@@ -70,6 +70,7 @@ def collect(prepared: str | Path, out: str | Path, manifest: str | Path) -> dict
             "left_out": len(left_out),
             "shards": len(split.paths),
             "bytes": sum(path.stat().st_size for path in split.paths),
+            "sha256": digest.hexdigest(),
             "params": split.params,
         }
         if not len(split):
@@ -77,7 +78,8 @@ def collect(prepared: str | Path, out: str | Path, manifest: str | Path) -> dict
             empty.append(f"no object of {name} could be prepared{first}")
     if not splits:
         raise UserError(f"no prepared shards in {prepared}: run `python -m data prepare --out {prepared}` first")
-    summary = {"splits": splits, "credits": credits(objects), "data_hash": digest.hexdigest()}
+    whole = hashlib.sha256("".join(f"{name} {about['sha256']}\n" for name, about in splits.items()).encode())
+    summary = {"splits": splits, "credits": credits(objects), "data_hash": whole.hexdigest()}
     write_text(out, as_text(joined, ("split", *COLUMNS)))
     write_json(manifest, summary)
     if empty:

@@ -103,9 +103,13 @@ def environment(device: str, threads: int, dtype: str = "fp32") -> dict[str, Any
 
 
 def data_hash(folder: Path, *splits: str) -> str:
-    """Hash of the prepared shards' bytes: that of the folder's manifest where it has one, else of the splits' files."""
+    """Hash of the splits' prepared shards: by the folder's manifest where it has one, else by their bytes.
+
+    Of no other splits, so that a training is not of other data where test objects come or go.
+    """
     if (folder / FILE).exists():
-        return read_json(folder / FILE)["data_hash"]
+        about = read_json(folder / FILE)["splits"]
+        return params_key([[split, about[split]["sha256"]] for split in splits if split in about])
     from data.store import shard_paths
 
     shards = [(split, path) for split in splits for path in shard_paths(folder, split)]

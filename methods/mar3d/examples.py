@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from data.store import Split
 from methods.contract import PreparedData
-from methods.mar3d.latents import FILE as LATENTS
-from methods.mar3d.latents import LatentPool, make_again
+from methods.mar3d.latents import LatentPool, kept_for, make_again
 from methods.training.draws import WHOLE, Share
 from methods.training.features import CachedFeatures, cached_features
 from methods.training.phases import phases_of
@@ -58,9 +57,9 @@ class Examples:
         def surfaces() -> Surfaced:
             return surfaces_of(self.split, device, memory_gb=room, readers=readers, occupancy=False)
 
-        if not (vae / LATENTS).exists():
+        if not kept_for(vae, self.split):
             make_again(vae, self.split, surfaces, device)
-        pool = None if (vae / LATENTS).exists() else surfaces()
+        pool = None if kept_for(vae, self.split) else surfaces()
         self.latents = LatentPool(vae, pool, device, training["precision"], room)
         self.images = Images(self.split, device, memory_gb=room)
         self.rotated_share, self.augmentation = rotated_share, augmentation

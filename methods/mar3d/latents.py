@@ -1,6 +1,7 @@
 """Latents of the training views: encoded once by the frozen VAE, standardised, resampled at every draw.
 
-Their posteriors lie beside the VAE's weights, in FILE, which is a cache: whoever misses it makes it again.
+Their posteriors lie beside the VAE's weights, in FILE, which is a cache: it says of which weights and views it is, and
+whoever misses it, or finds another's, makes it again.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from core.errors import UserError
 from core.files import locked
+from core.identity import params_key
 from core.progress import Progress
 from data.store import Split
+from methods.manifest import data_hash, files_hash
 from methods.mar3d.pyramid_vae import BANKS, Posterior, PyramidVAE, build_vae
 from methods.training.checkpoint import save_tensors
 from methods.training.draws import WHOLE, Share
@@ -27,6 +30,7 @@ from methods.training.flops import counted
 from methods.training.loop import autocast
 from methods.training.pool import Surfaced
 from methods.training.streaming import Rows
+from methods.training.weights import FILE as WEIGHTS
 from methods.training.weights import frozen, load_weights, save_weights
 
 FILE = "latents.safetensors"
@@ -74,13 +78,30 @@ def every_view(split: Split) -> tuple[Tensor, Tensor]:
     return torch.arange(n).repeat_interleave(views), torch.arange(views).repeat(n)
 
 
-def keep(stage: Path, posteriors: Mapping[str, Tensor], views: int) -> None:
-    """Write the posteriors of `every_view`, by bank, beside the weights."""
-    save_tensors(stage / FILE, {bank: p.unflatten(0, (-1, views)) for bank, p in posteriors.items()})
+def key_of(stage: Path, split: Split) -> str:
+    """What the kept posteriors are of: the stage's weights, and the views of the split."""
+    return params_key([files_hash(stage, [stage / WEIGHTS]), data_hash(split.folder, split.name), split.n_views])
+
+
+def keep(stage: Path, split: Split, posteriors: Mapping[str, Tensor]) -> None:
+    """Write the posteriors of `every_view` of the split, by bank, beside the weights, which are there already."""
+    tensors = {bank: p.unflatten(0, (-1, split.n_views)) for bank, p in posteriors.items()}
+    save_tensors(stage / FILE, tensors, {"key": key_of(stage, split)})
+
+
+def kept_for(stage: Path, split: Split) -> bool:
+    """Whether the stage keeps the posteriors of this split. Raises UserError for a file that cannot be read."""
+    if not (stage / FILE).exists():
+        return False
+    try:
+        with safe_open(stage / FILE, framework="np") as file:
+            return (file.metadata() or {}).get("key") == key_of(stage, split)
+    except SafetensorError as error:
+        raise UserError(f"{stage / FILE} cannot be read ({error}): delete it, and it is made again") from error
 
 
 def make_again(stage: Path, split: Split, surfaces: Callable[[], Surfaced], device: torch.device) -> None:
-    """Encode the posteriors that a VAE's stage keeps, where they did not come along with its weights.
+    """Encode the posteriors that a VAE's stage keeps, where they did not come along with its weights, or are of others.
 
     On one machine they are the same bytes again. Of several processes one encodes, and the others wait for it.
     surfaces: reads those of the split; not called where nothing is encoded.
@@ -89,10 +110,15 @@ def make_again(stage: Path, split: Split, surfaces: Callable[[], Surfaced], devi
     if not keeps(params["latent"], len(split) * split.n_views):
         return
     with locked(stage / ".latents.lock"):
-        if not (stage / FILE).exists():
-            print(f"{stage} has come without its {FILE}: encoding the views again", file=sys.stderr, flush=True)
+        if not kept_for(stage, split):
+            state = (
+                f"holds the {FILE} of other views or weights"
+                if (stage / FILE).exists()
+                else f"has come without its {FILE}"
+            )
+            print(f"{stage} {state}: encoding the views again", file=sys.stderr, flush=True)
             vae, precision = load_vae(stage, device)[0], params["vae"]["training"]["precision"]
-            keep(stage, encode_views(vae, surfaces(), *every_view(split), precision), split.n_views)
+            keep(stage, split, encode_views(vae, surfaces(), *every_view(split), precision))
 
 
 def statistics(posteriors: Tensor, weights: Tensor | None = None, rows: int = 4096) -> dict[str, Tensor]:
@@ -117,20 +143,14 @@ class LatentPool:
     def __init__(
         self, stage: Path, pool: Surfaced | None, device: torch.device, precision: str, memory_gb: float = math.inf
     ) -> None:
-        """stage: folder of the fitted VAE. pool: the surfaces, needed only where the stage kept no latents.
+        """stage: folder of the fitted VAE. pool: the surfaces to encode from; without them the stage's cache is read.
 
         memory_gb: a larger cache stays on disk.
         """
         self.vae, self.scaling = load_vae(stage, device)
         self.pool, self.precision, self.device = pool, precision, device
         self.encoding = threading.Lock()
-        cache = stage / FILE
-        try:
-            self.cache = Rows(cache, device, memory_gb=memory_gb) if cache.exists() else None
-        except SafetensorError as error:
-            raise UserError(f"{cache} cannot be read ({error}): delete it, and it is made again") from error
-        if self.cache is None and pool is None:
-            raise ValueError(f"{stage} holds no {FILE}, so the surfaces are needed to encode from")
+        self.cache = Rows(stage / FILE, device, memory_gb=memory_gb) if pool is None else None
 
     @torch.no_grad()
     def draw(

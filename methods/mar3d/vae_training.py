@@ -55,10 +55,10 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
         chosen = draw_views(len(objects), upright, views, vae["rotated_share"], generator)
     posteriors = encode_views(model, pool, objects, chosen, precision)
     measured = {bank: statistics(p, weights) for bank, p in posteriors.items()}
-    if kept:
-        keep(out, posteriors, views)
     scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
     save_vae(out, model, scaling, {"vae": vae, "latent": latent})
+    if kept:
+        keep(out, split, posteriors)
     noise = {bank: [round(x, 4) for x in measured[bank]["noise"].tolist()] for bank in BANKS}
     caches = {"caches": [LATENTS]} if kept else {}
     write_json(out / "measured.json", {"dtype": precision, "val_viou": viou, "posterior_noise": noise} | caches)

@@ -9,11 +9,12 @@ from data.store import Split
 from methods.contract import PreparedData, Sizes
 from methods.mar3d import latents
 from methods.mar3d.foresee import encoding_flops
-from methods.mar3d.latents import FILE, LatentPool, cache_bytes, statistics
+from methods.mar3d.latents import FILE, LatentPool, cache_bytes, kept_for, make_again, statistics
 from methods.mar3d.method import fit_mar
 from methods.mar3d.vae_training import fit_vae
 from methods.registry import resolve
 from methods.training.pool import SurfacePool, draw_views, view_shares
+from methods.training.weights import load_weights, save_weights
 
 SHARE = resolve("mar3d", "full", "smoke").params["vae"]["rotated_share"]
 
@@ -141,14 +142,21 @@ def test_a_training_makes_a_missing_cache_again_the_same_bytes(stage, prepared, 
     assert len(weights) == 1
 
 
-def test_a_torn_cache_is_one_sentence(stage, tmp_path):
+def test_a_torn_cache_is_one_sentence(stage, prepared, tmp_path):
     (tmp_path / "weights.safetensors").write_bytes((stage / "weights.safetensors").read_bytes())
     (tmp_path / FILE).write_bytes((stage / FILE).read_bytes()[:-1])
     with pytest.raises(UserError, match="delete it, and it is made again"):
-        LatentPool(tmp_path, None, torch.device("cpu"), "bf16")
+        kept_for(tmp_path, Split(prepared, "train"))
 
 
-def test_without_cache_and_surfaces_there_is_nothing_to_draw_from(stage, tmp_path):
-    (tmp_path / "weights.safetensors").write_bytes((stage / "weights.safetensors").read_bytes())
-    with pytest.raises(ValueError, match="surfaces are needed"):
-        LatentPool(tmp_path, None, torch.device("cpu"), "bf16")
+def test_a_cache_of_other_views_or_weights_is_made_again_and_never_read(stage, prepared, tmp_path, capsys):
+    train, bare = Split(prepared, "train"), tmp_path / "vae"
+    bare.mkdir()
+    header, weights = load_weights(stage, torch.device("cpu"))
+    save_weights(bare, {**weights, "scaling.lr.mean": weights["scaling.lr.mean"] + 1}, header)
+    (bare / FILE).write_bytes((stage / FILE).read_bytes())  # of the stage's own weights
+    assert kept_for(stage, train) and not kept_for(bare, train) and not kept_for(stage, Split(prepared, "val"))
+    surfaces = SurfacePool(train, torch.device("cpu"), occupancy=False)
+    make_again(bare, train, lambda: surfaces, torch.device("cpu"))
+    assert "holds the latents.safetensors of other views" in capsys.readouterr().err
+    assert kept_for(bare, train)

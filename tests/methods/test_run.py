@@ -18,7 +18,7 @@ from core.files import read_json
 from core.identity import ROOT
 from data.store import Split, evaluation_views
 from methods import generate as generation
-from methods import run
+from methods import manifest, run
 from methods.contract import Failure, Mesh, PreparedData
 from methods.manifest import read_stage
 from methods.meshes import fault, file_name, read_ply, write_ply
@@ -410,3 +410,13 @@ def test_the_manifest_has_the_operations_of_one_object_where_the_generator_count
     use(monkeypatch, flops=lambda self, images, rngs: 1 / 0)  # the meshes are made all the same
     assert all(row["status"] == "ok" for row in generate(data, tmp_path))
     assert read_json(tmp_path / "out" / "manifest.json")["flops"] is None
+
+
+def test_a_training_is_of_its_own_splits_alone(tmp_path):
+    splits = {split: {"sha256": split} for split in ("train", "val", "test")}
+    hashes = []
+    for change in ("", "test", "val"):
+        about = {**splits, change: {"sha256": "other"}} if change else splits
+        (tmp_path / "manifest.json").write_text(json.dumps({"splits": about, "data_hash": change}))
+        hashes.append(manifest.data_hash(tmp_path, "train", "val"))
+    assert hashes[0] == hashes[1] != hashes[2]
