@@ -86,7 +86,8 @@ def _row(material: Material, object: str, view: int, place: ThinPlace) -> list[C
 
 def _numbers(row: dict[str, Any], material: Material) -> str:
     cd, viou = metrics(material.protocol)
-    return f"IoU {row[viou]:.2f}   CD {row[cd] / material.protocol.report.cd_unit:.3f}"
+    iou = "–" if np.isnan(row[viou]) else f"{row[viou]:.2f}"  # an open truth has no inside
+    return f"IoU {iou}   CD {row[cd] / material.protocol.report.cd_unit:.3f}"
 
 
 def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
@@ -98,7 +99,8 @@ def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
         f" frame, whose box has a longest side of 1.9), seen from about {OBLIQUE:g}° off the wall."
         f" Objects: {in_words(quantiles)} of that distance over the n = {n} test objects that have such walls."
         " Reconstructions stand as they were decoded."
-        f" IoU: volume IoU at {viou.removeprefix('viou_')}³ cells ↑, and CD: {cd.replace('cd_', 'CD-')} ↓, of the whole"
+        f" IoU: volume IoU at {viou.removeprefix('viou_')}³ cells ↑ (–: the truth is open), and CD:"
+        f" {cd.replace('cd_', 'CD-')} ↓, of the whole"
         f" object. Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name}"
         f" ({placing(protocol)}), first seed."
     )

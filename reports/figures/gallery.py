@@ -96,7 +96,9 @@ class Gallery:
             write(LEFT + (j + 0.485) * side, start - 0.03, head, fontsize=FACE, ha="center", va="bottom")
         for i, (label, cells) in enumerate(zip(self.labels, self.rows, strict=True)):
             top = start + i * (side + self.lines * LINE)
-            write(LEFT - 0.06, top + side / 2, label, rotation=90, ha="right", va="center", color=FAINT)
+            letters = int((side + self.lines * LINE) * 72 / (0.62 * SMALL)) - 1
+            named = "\n".join(shortened(line, letters) for line in label.split("\n"))
+            write(LEFT - 0.06, top + side / 2, named, rotation=90, ha="right", va="center", color=FAINT)
             for j, cell in enumerate(cells):
                 x = LEFT + j * side
                 axes = made.add_axes((x / width, 1 - (top + side) / height, side * 0.97 / width, side * 0.97 / height))
@@ -105,6 +107,14 @@ class Gallery:
         bottom = start + len(self.rows) * (side + self.lines * LINE)
         for j, text in enumerate(self.below or ()):
             write(LEFT + (j + 0.485) * side, bottom + 0.04, text, ha="center", va="top")
+
+
+def shortened(text: str, letters: int) -> str:
+    """The text in at most so many letters: what is too long loses its middle."""
+    if len(text) <= letters:
+        return text
+    end = (letters - 1) // 2
+    return f"{text[: letters - 1 - end]}…{text[len(text) - end :]}"
 
 
 def _fill(axes: object, cell: Cell) -> None:

@@ -19,7 +19,7 @@ from methods.meshes import file_name, write_ply
 from reports import __main__ as front_door
 from reports.comparison import hash_of
 from reports.figures import command, figure3, figure4, figure5, style
-from reports.figures.gallery import cut, framed
+from reports.figures.gallery import cut, framed, shortened
 from reports.figures.material import Material
 from reports.figures.normals import look, normal_map, pixel_of
 from reports.figures.selection import at_quantiles, in_words
@@ -280,3 +280,8 @@ def test_a_mesh_that_is_not_there_is_an_error_with_the_remedy(root, ellipsoids):
         figure3.gallery(material, ["mar3d/full"], ["full"], quantiles=np.linspace(0, 1, 4))
     with pytest.raises(UserError, match="nothing to draw"):
         figure3.gallery(material, ["mar3d/no_pyramid"], ["x"])
+
+
+def test_a_long_name_loses_its_middle():
+    assert shortened("Room_Essentials_Mug_White_Yellow", 11) == "Room_…ellow"
+    assert [len(shortened("x" * n, 10)) for n in (9, 10, 11, 40)] == [9, 10, 10, 10]
