@@ -24,6 +24,7 @@ PATHS = {
     "preparation": "preparing a mesh at the full recipe",
     "scoring": "scoring a pair under protocol v1",
     "dag": "planning the workflow, starting Python",
+    "table2": "the default run as a whole",
 }
 DESCRIPTION = """Measure the hot paths beside a peer, a limit and a theory of growth.
 
@@ -63,8 +64,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the networks (default: cpu)")
     parser.add_argument("--scale", default="cpu", help="of the networks: smoke, cpu, gpu, paper (default: cpu)")
     parser.add_argument("--meshes", type=Path, metavar="DIR", help="meshes to prepare (default: procedural objects)")
-    parser.add_argument("--stage", type=Path, metavar="DIR", help="a fitted VAE, whose decoder is extracted from, too")
-    parser.add_argument("--prepared", type=Path, metavar="DIR", help="with --stage: the prepared data of its objects")
+    parser.add_argument("--finished", type=Path, metavar="DIR", help="a finished run of mar3d/full: runs/DATASET/SCALE")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="clones of other projects: benchmarks/peers.py")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: benchmarks; with --quick runs/benchmarks")
 
@@ -122,7 +122,7 @@ def _run(options: argparse.Namespace) -> int:
 def _passed_on(options: argparse.Namespace) -> list[str]:
     words = ["--device", options.device, "--scale", options.scale]
     words += ["--quick"] if options.quick else []
-    for name in ("meshes", "stage", "prepared", "peers"):
+    for name in ("meshes", "finished", "peers"):
         value = getattr(options, name)
         words += [f"--{name}", str(value.resolve())] if value else []
     return words
@@ -133,7 +133,7 @@ def _one(arguments: argparse.Namespace) -> int:
     from benchmarks.result import as_json
 
     (name,) = _chosen(arguments)
-    names = ("quick", "device", "scale", "meshes", "stage", "prepared", "peers")
+    names = ("quick", "device", "scale", "meshes", "finished", "peers")
     options = Options(**{key: getattr(arguments, key) for key in names})
     if name != "dag" and name not in ("preparation", "scoring"):
         import torch

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks import faithful
+from benchmarks.finished import NOT_RUN, finished
 from benchmarks.growth import Curve
 from benchmarks.measure import Spread, interleaved, ratios, spread
 from benchmarks.networks import cast, params_of, randomised, wait_of
@@ -238,19 +239,19 @@ def timed(params: Any, cells: int, settings: dict[str, Any], options: Options) -
 
 
 def _real(settings: dict[str, Any], options: Options) -> list[Row]:
-    """A fitted decoder on prepared objects that it was not taught, if `--stage` and `--prepared` name them.
+    """The decoder of a finished run on objects that it was not taught, if `--finished` names one.
 
     At 128 cells up to a hundred of them; at 256, where a dense grid takes the better part of a minute, the thinnest.
     """
     what = "{cells}^3, a fitted decoder (float32) on prepared objects, fewer queries"
-    if options.stage is None or options.prepared is None:
-        status = "not run: --stage and --prepared name a VAE and data"
-        return [Row(what.format(cells=129), "x", None, "dense grid", peer_status=status)]
+    if options.finished is None:
+        return [Row(what.format(cells=129), "x", None, "dense grid", peer_status=NOT_RUN)]
     from data.store import Split
     from methods.mar3d.latents import load_vae
 
-    vae, _ = load_vae(options.stage, torch.device(options.device))
-    splits = [Split(options.prepared, name) for name in ("test", "val")]
+    made = finished(options.finished)
+    vae, _ = load_vae(made.stages["vae"], torch.device(options.device))
+    splits = [Split(made.prepared, name) for name in ("test", "val")]
     unseen = [split.sample(i, split.upright_views[0]) for split in splits for i in range(len(split))]
     by_wall = sorted(unseen[: 2 if options.quick else 100], key=wall)
     runs = [(32, by_wall)] if options.quick else [(128, by_wall), (256, by_wall[:THINNEST])]

@@ -10,14 +10,13 @@ from pathlib import Path
 class Options:
     """quick: tiny sizes, to see that everything runs. device: `cpu` or `cuda`. scale: of the networks.
 
-    meshes: a folder of meshes to prepare in place of procedural objects. stage, prepared: a fitted VAE and prepared
-    data, whose objects are extracted beside the closed forms. peers: a folder with clones of other projects.
+    meshes: a folder of meshes to prepare in place of procedural objects. finished: a run (`runs/DATASET/SCALE`) whose
+    objects and weights are used beside made-up ones. peers: a folder with clones of other projects.
     """
 
     quick: bool = False
     device: str = "cpu"
     scale: str = "cpu"
     meshes: Path | None = None
-    stage: Path | None = None
-    prepared: Path | None = None
+    finished: Path | None = None
     peers: Path | None = None

@@ -19,8 +19,8 @@ the plots. Each path stands beside the same work done plainly or another project
 - A run on a busy machine says so and is not to be quoted. `--quick` sizes go elsewhere and are not for quoting either.
 
 `python -m benchmarks run --help` has the options: a device, a scale, real meshes, a fitted decoder, clones of peers;
-`make bench BENCH_FLAGS="--meshes DIR"` hands them on. Without any it takes about ten minutes; a hundred prepared
-objects (`--stage`, `--prepared`) and pytorch3d's exhaustive search add as much again.
+`make bench BENCH_FLAGS="--meshes DIR"` hands them on. Without any it takes about ten minutes; a hundred objects of
+a finished run (`--finished runs/meshes/cpu`) and pytorch3d's exhaustive search add as much again.
 
 Peers: `pip install point-cloud-utils rtree timm`; pytorch3d and kaolin as their own pages say; a clone of LTH14/mar in
 the folder of `--peers`.

@@ -191,8 +191,8 @@ def compared(step: Step, options: Options) -> list[Row]:
     if step.plain_loss:
         variants["all tokens enter the head"] = (step.plain_loss, nullcontext, step.precision)
     errors = {name: _error(step, loss, path) for name, (loss, path, _) in variants.items()}
-    calls = {"ours": _taken(step, step.loss, nullcontext, step.precision, options)}
-    calls |= {name: _taken(step, *variant, options) for name, variant in variants.items()}
+    calls = {"ours": step_call(step, step.loss, nullcontext, step.precision, options)}
+    calls |= {name: step_call(step, *variant, options) for name, variant in variants.items()}
     times = interleaved(
         calls, rounds=3 if options.quick else 9, seconds=1 if options.quick else 30, wait=wait_of(options.device)
     )
@@ -242,7 +242,7 @@ def _error(step: Step, loss: Loss, path: Callable[[], AbstractContextManager]) -
     return float((ours - theirs).abs() / ours.abs().clamp(min=1e-12))
 
 
-def _taken(
+def step_call(
     step: Step, loss: Loss, path: Callable[[], AbstractContextManager], precision: str, options: Options
 ) -> Callable[[], None]:
     """A whole step, on one generator that goes on; the weights change, the work does not."""
@@ -286,9 +286,9 @@ def _beside_lth14(options: Options) -> Row:
 
     def taken(module: nn.Module, loss: Loss, edges: tuple[str, ...]) -> Callable[[], None]:
         theirs = replace(step, module=module, edges=edges)
-        return _taken(theirs, loss, nullcontext, step.precision, options)
+        return step_call(theirs, loss, nullcontext, step.precision, options)
 
-    ours = _taken(step, step.loss, nullcontext, step.precision, options)
+    ours = step_call(step, step.loss, nullcontext, step.precision, options)
     return lth14_mar.training_row(step.module, params_of("mar3d", options), step.batch, taken, ours, options)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from methods.layers.diffusion import Diffusion
 from methods.mar3d.mar import MaskedAutoregressive
-from methods.mar3d.sampling import guidance, masked_after
+from methods.mar3d.sampling import guidance, is_guided, masked_after
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def sample(
     rows = torch.arange(b, device=device)[:, None]
     diffusion = Diffusion(model.noise_steps, params["diffusion_steps"], device, model.prediction)
     order = torch.from_numpy(np.stack([rng.permutation(tokens) for rng in rngs])).to(device)
-    guided = params["guidance"] != 1.0
+    guided = is_guided(params)
 
     def buffers() -> list[Tensor]:
         keep = torch.ones(b, dtype=torch.bool, device=device)

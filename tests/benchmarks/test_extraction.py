@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import trimesh
 
-from benchmarks import extraction, faithful
+from benchmarks import extraction, faithful, finished
 from benchmarks.extraction import Counted, dense_values, exact
 from benchmarks.networks import params_of, randomised
 from benchmarks.options import Options
 from benchmarks.plain import hierarchical
 from benchmarks.shapes import shapes
+from core.errors import UserError
+from core.files import write_json
 from methods.layers.extraction import evaluate, surface
 from methods.mar3d.latents import save_vae
 from methods.mar3d.pyramid_vae import build_vae
@@ -50,15 +52,27 @@ def test_agreement_is_refused_where_a_part_is_lost(monkeypatch):
 
 
 def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_path):
-    options = Options(quick=True, stage=tmp_path, prepared=prepared)
+    run = tmp_path / "run"
+    (run / "generated" / finished.FULL).mkdir(parents=True)
+    record = {"seed": 0, "scale": "smoke", "stages": {"vae": "mar3d.vae-1"}}
+    write_json(run / "generated" / finished.FULL / "manifest.json", record)
+    write_json(run / "prepared-1" / "manifest.json", {"splits": {}})
+    for split in ("train", "val", "test"):
+        (run / "prepared-1" / split).symlink_to(prepared / split, target_is_directory=True)
+    options = Options(quick=True, finished=run)
     params = params_of("mar3d", options)
     vae = randomised(lambda: build_vae(params["vae"], params["latent"]), "test", device="cpu")
-    save_vae(tmp_path, vae, {}, {"vae": params["vae"], "latent": params["latent"]})
+    save_vae(run / "stages/mar3d.vae-1/seed0", vae, {}, {"vae": params["vae"], "latent": params["latent"]})
     (row,) = extraction._real(SETTINGS, options)
     assert row.cost.n == 2
     # Random weights give logits that are all within the band: every node of both grids is asked for.
     assert row.cost.median == pytest.approx(33**3 / (33**3 + 17**3))
     assert "2 objects" in row.limit
+
+
+def test_a_folder_that_is_no_finished_run_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="holds no finished mar3d/full: give --finished"):
+        finished.finished(tmp_path)
 
 
 def test_the_thinnest_objects_come_first():
@@ -80,7 +94,7 @@ def test_the_thinnest_objects_come_first():
 
 
 def test_without_a_decoder_of_ones_own_the_row_says_so():
-    assert "--stage" in extraction._real(SETTINGS, Options())[0].peer_status
+    assert "--finished" in extraction._real(SETTINGS, Options())[0].peer_status
 
 
 def test_a_count_does_not_vary():
