@@ -150,6 +150,18 @@ def measurements(all_rows: pd.DataFrame, setting: Setting, base: Setting | None,
     return line
 
 
+def seconds(mine: pd.DataFrame, setting: Setting, context: Mapping[str, str]) -> dict[str, float]:
+    """Mean seconds of sampling one object with their interval, over the objects that a mesh was made for."""
+    if "seconds_sample" not in mine:
+        return {}
+    timed = mine[(mine["status"] == "ok") & mine["seconds_sample"].notna()]
+    if not len(timed):
+        return {}
+    values = timed.groupby("object")["seconds_sample"].mean().to_numpy(np.float64)
+    found = bootstrap_mean(values, rng=numpy_rng(STREAM, *context.values(), setting.name, "seconds"))
+    return {"seconds": found.mean, "seconds_low": found.low, "seconds_high": found.high}
+
+
 def to_csv(frame: pd.DataFrame) -> str:
     """CSV with a fixed number of digits, so that equal rows give equal bytes."""
     return frame.to_csv(index=False, float_format="%.5f", lineterminator="\n")

@@ -18,13 +18,14 @@ from core.yaml_files import read_yaml
 from evaluation.protocol import Protocol
 from methods import registry
 from reports import comparison, markdown
-from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, METRICS, SUMMARY
+from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, INTERVAL, METRICS, SUMMARY
 from reports.settings import planned
 
 FILE = Path(__file__).with_name("schedules.yaml")
 COLUMNS = (
     "sweep", "value", "setting", "method", "variant", "as_base", "steps_lr", "steps_hr",
     *(f"{metric}{suffix}" for metric in METRICS for suffix in (*SUMMARY, *DIFFERENCE)),
+    *(f"seconds{suffix}" for suffix in INTERVAL),
     *COUNTS, *CONTEXT, "status", "rows_hash",
 )  # fmt: skip
 
@@ -58,6 +59,7 @@ def table(
         line |= {**comparison.counts(mine), "status": comparison.status(mine, absent="not run")}
         line["rows_hash"] = comparison.hash_of(mine, protocol)
         line |= dict(zip(("steps_lr", "steps_hr"), steps_made(entry["setting"], context["scale"]), strict=True))
+        line |= comparison.seconds(mine, setting, context)
         lines.append(line | comparison.measurements(all_rows, setting, base, protocol))
     return comparison.frame_of(lines, COLUMNS)
 
@@ -75,15 +77,17 @@ def page(frame: pd.DataFrame, protocol: Protocol) -> str:
         cells = [row["sweep"] if row["sweep"] != before else "", str(row["value"]), setting, steps]
         for metric in METRICS:
             cells += [markdown.interval(row, metric), markdown.interval(row, f"{metric}_difference", sign=True)]
+        cells.append(markdown.interval(row, "seconds"))
         lines.append([*cells, *(str(row[name]) for name in ("n_objects", "n_seeds")), markdown.escaped(row["status"])])
         before = row["sweep"]
     caption = (
         f"Schedules: {markdown.of(frame.iloc[0])}. Mean over objects with its 95 % bootstrap interval; failed objects"
         " count with the worst values. All settings use the same weights.\n"
         "− base: paired difference to `full` with its interval. Where a setting has the base's parameters at this"
-        " scale, only its random draws are others. Steps: those made, one a token at most, whatever was asked for.\n\n"
+        " scale, only its random draws are others. Steps: those made, one a token at most, whatever was asked for."
+        " Seconds: of the latents of one object, as the machine was loaded then.\n\n"
     )
-    return caption + markdown.grid([*header, "objects", "seeds", "status"], lines)
+    return caption + markdown.grid([*header, "seconds a sample", "objects", "seeds", "status"], lines)
 
 
 def steps_made(name: str, scale: str) -> tuple[int, int]:

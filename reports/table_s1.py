@@ -12,13 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from core.randomness import numpy_rng
 from core.yaml_files import read_yaml
 from evaluation.protocol import Protocol
-from evaluation.statistics import bootstrap_mean
 from reports import comparison, markdown
 from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, INTERVAL, METRICS, SUMMARY
 from reports.costs import costs
@@ -85,21 +82,9 @@ def _lines(
             base, pair = chosen[against] if against else None, (setting.name, against or "")
             if pair not in known:
                 known[pair] = comparison.measurements(all_rows, setting, base, protocol)
-                known[pair] |= _seconds(mine, setting, context)
+                known[pair] |= comparison.seconds(mine, setting, context)
                 known[pair] |= costs(root, setting) if root and len(mine) else {}
             yield line | known[pair]
-
-
-def _seconds(mine: pd.DataFrame, setting: Setting, context: Mapping[str, str]) -> dict[str, float]:
-    """Mean seconds of sampling one object with their interval, over the objects that a mesh was made for."""
-    if "seconds_sample" not in mine:
-        return {}
-    timed = mine[(mine["status"] == "ok") & mine["seconds_sample"].notna()]
-    if not len(timed):
-        return {}
-    values = timed.groupby("object")["seconds_sample"].mean().to_numpy(np.float64)
-    found = bootstrap_mean(values, rng=numpy_rng(comparison.STREAM, *context.values(), setting.name, "seconds"))
-    return {"seconds": found.mean, "seconds_low": found.low, "seconds_high": found.high}
 
 
 def page(frame: pd.DataFrame, protocol: Protocol) -> str:

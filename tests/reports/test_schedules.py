@@ -68,8 +68,10 @@ def test_a_configured_setting_that_would_not_be_shown_is_refused(build):
 
 
 def test_the_page_says_what_it_is_of_and_equal_rows_give_equal_bytes(build):
+    made = make_rows("mar3d", fscore=VALUES), make_rows("mar3d", "steps_1", fscore=VALUES**2)
+
     def frame():
-        return build(make_rows("mar3d", fscore=VALUES), make_rows("mar3d", "steps_1", fscore=VALUES**2))
+        return build(*made)
 
     assert comparison.to_csv(frame()) == comparison.to_csv(frame())
     text = schedules.page(frame(), V1)
