@@ -32,10 +32,6 @@ class Spread:
         """The same in another unit, by a positive factor."""
         return Spread(self.median * factor, self.low * factor, self.high * factor, self.n)
 
-    def per(self, amount: float) -> Spread:
-        """Rates of seconds: `amount` divided by each of the three, so that the quartiles change places."""
-        return Spread(amount / self.median, amount / self.high, amount / self.low, self.n)
-
 
 def spread(values: Sequence[float]) -> Spread:
     """Median and quartiles (linear between neighbours); a single value is all three."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,13 +82,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All of one path: rows, curves, numbers of note by name, warnings, and how it was run."""
+    """All of one path: rows, curves and notes."""
 
     path: str
     rows: tuple[Row, ...]
     curves: tuple[Curve, ...] = ()
     notes: tuple[str, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -103,7 +102,6 @@ def from_json(data: Mapping[str, Any]) -> Outcome:
         tuple(_row(row) for row in data["rows"]),
         tuple(_curve(curve) for curve in data["curves"]),
         tuple(data["notes"]),
-        dict(data["facts"]),
     )
 
 

@@ -30,8 +30,8 @@ SUMMARY = "one training step: loss, backward pass, clipping, optimisers; data at
 TOLERANCE = 1e-4
 TRIED = (
     "Compiling the blocks (`hardware.compile`): 1.07x for the VAE and 1.00x for MAR-LR, after 75 and 39 s. Muon's"
-    " matrix products, a fifth to a quarter of a step, for all matrices of a size at once: 10 to 28 % of Muon, so 3 to"
-    " 6 % of a step, and left out. What is left is matrix products, at the share of the machine's rate beside."
+    " matrix products, a quarter to a third of a step, for all matrices of a size at once: 12 to 28 % of Muon, so 4 to"
+    " 8 % of a step, and left out. What is left is matrix products, at the share of the machine's rate beside."
 )
 
 Loss = Callable[[torch.Generator], Tensor]

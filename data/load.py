@@ -95,11 +95,9 @@ def _check_file(path: Path, max_faces: int) -> None:
     if size > MAX_BYTES:
         raise BadMesh(f"the file has {size / 2**30:.1f} GiB, more than the limit of {MAX_BYTES / 2**30:.0f} GiB")
     is_format = _sniff(head, size)
-    if (is_format == "gltf" and suffix in (".gltf", ".glb")) or (
-        is_format is None and suffix in (".obj", ".off", ".stl")
-    ):
-        pass
-    elif is_format is None or f".{is_format}" != suffix:
+    silent = is_format is None and suffix in (".obj", ".off", ".stl")  # formats that may begin with anything
+    either = is_format == "gltf" and suffix in (".gltf", ".glb")
+    if not (silent or either or f".{is_format}" == suffix):
         found = f"looks like .{is_format}" if is_format else f"is not {suffix}"
         raise BadMesh(f"wrong extension: the content {found}, the name ends in {suffix}")
     announced = _announced_faces(head, suffix, size)

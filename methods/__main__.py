@@ -30,7 +30,7 @@ from pathlib import Path
 
 from core.errors import UserError, run_cli
 from core.files import write_json
-from methods import guidance, idle
+from methods import guidance_search, idle
 from methods.foresee import command as foresee_command
 from methods.registry import SCALES, generated_folder, get_method, load_methods, resolve
 from methods.training import processes
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--variant", help="the first one if not given")
     show.add_argument("--scale", default="cpu", help=", ".join(SCALES))
     foresee_command.add_commands(commands)
-    guidance.add_command(commands)
+    guidance_search.add_command(commands)
     preview = commands.add_parser("preview", help="a contact sheet: condition image, generated meshes, ground truth")
     preview.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
     preview.add_argument("--generated", type=Path, required=True, nargs="+", help="folders that hold generate.jsonl")
@@ -153,9 +153,9 @@ def main() -> None:
     if args.command in foresee_command.COMMANDS:
         set_threads(None)
         return foresee_command.COMMANDS[args.command](args)
-    if args.command == guidance.KEY:
+    if args.command == guidance_search.KEY:
         set_threads(None)
-        return guidance.run(args)
+        return guidance_search.run(args)
     if args.command == "weights":
         return find_weights(args.scale, args.to, args.out)
     if args.command == "preview":

@@ -56,11 +56,6 @@ def test_quartiles_of_five_numbers_are_the_second_and_the_fourth():
         spread([])
 
 
-def test_rates_turn_the_quartiles_round():
-    rate = spread([1.0, 2.0, 4.0]).per(8.0)
-    assert rate.low < rate.median == 4.0 < rate.high
-
-
 def test_ratios_are_taken_within_rounds():
     # A machine that becomes ten times slower leaves each round's ratio at 2; a ratio of medians would not be 2.
     found = ratios([2.0, 20.0, 200.0], [1.0, 10.0, 100.0])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from core.errors import UserError
-from methods import guidance, manifest, run
+from methods import guidance_search, manifest, run
 from methods.mar3d.decoding import field_viou
 from methods.registry import resolve
 
@@ -15,7 +15,7 @@ from methods.registry import resolve
 def test_every_stage_gets_the_value_and_the_params_given_are_left_alone():
     params = resolve("mar3d", "full", "smoke").params
     before = params["sampling"]["lr"]["guidance"]
-    changed = guidance.guided(params, 7.5)
+    changed = guidance_search.guided(params, 7.5)
     assert changed["sampling"]["lr"]["guidance"] == changed["sampling"]["hr"]["guidance"] == 7.5
     assert params["sampling"]["lr"]["guidance"] == before != 7.5
     changed["sampling"]["lr"]["guidance"] = changed["sampling"]["hr"]["guidance"] = before
@@ -24,12 +24,12 @@ def test_every_stage_gets_the_value_and_the_params_given_are_left_alone():
 
 def test_a_method_without_guidance_is_refused():
     with pytest.raises(UserError, match="no guidance scale"):
-        guidance.guided(resolve("mean_shape", "full", "smoke").params, 2.0)
+        guidance_search.guided(resolve("mean_shape", "full", "smoke").params, 2.0)
 
 
 def test_the_mean_is_over_the_scores_that_are_defined():
-    assert guidance.summary([1.0, None, 3.0]) == (2.0, pytest.approx(1.0), 2)
-    mean, error, n = guidance.summary([0.25])
+    assert guidance_search.summary([1.0, None, 3.0]) == (2.0, pytest.approx(1.0), 2)
+    mean, error, n = guidance_search.summary([0.25])
     assert (mean, n) == (0.25, 1) and np.isnan(error)
 
 
@@ -76,8 +76,8 @@ def test_each_value_draws_the_same_noise_and_no_sample_is_lost(monkeypatch):
 
     monkeypatch.setattr(run, "make_method", Method)
     monkeypatch.setattr(manifest, "read_stage", lambda folder: {"status": "ok"})
-    samples = [SimpleNamespace(object=f"o{i}", view_index=i % 2) for i in range(2 * guidance.BATCH + 3)]
+    samples = [SimpleNamespace(object=f"o{i}", view_index=i % 2) for i in range(2 * guidance_search.BATCH + 3)]
     plan, options = resolve("mar3d", "full", "smoke"), {"runs": "runs", "dataset": "d", "seed": 0}
-    one, two = (guidance.vious(plan, value, samples, **options) for value in (1.0, 2.0))
+    one, two = (guidance_search.vious(plan, value, samples, **options) for value in (1.0, 2.0))
     assert one == two and len(set(one)) == len(samples)
     assert [name for value, name, _ in seen if value == 2.0] == [sample.object for sample in samples]
