@@ -1,8 +1,10 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed into place."""
+"""Files that are either whole or absent: written under a temporary name, then renamed into place; and their hashes."""
 
 from __future__ import annotations
 
 import fcntl
+import functools
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -46,3 +48,16 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits, as `sha256sum` prints it; read again only if the file has changed."""
+    path = Path(path).resolve()
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

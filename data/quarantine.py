@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.files import write_json, write_text
+from core.files import sha256_of, write_json, write_text
 
 COLUMNS = ("object", "source", "path", "reason")
 
@@ -63,8 +63,7 @@ def collect(prepared: str | Path, out: str | Path, manifest: str | Path) -> dict
         joined += [(name, *row) for row in left_out]
         digest = hashlib.sha256()
         for path in split.paths:
-            with path.open("rb") as file:
-                digest.update(f"{name}/{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            digest.update(f"{name}/{path.name} {sha256_of(path)}\n".encode())
         splits[name] = {
             "objects": len(split),
             "left_out": len(left_out),

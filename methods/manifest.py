@@ -7,8 +7,6 @@ is whole without them, archives leave them out, and the method makes them again 
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.files import read_json
+from core.files import read_json, sha256_of
 from core.identity import ROOT, params_key, source_hash
 from methods.training.log import COSTS, SPEED
 
@@ -113,30 +111,19 @@ def data_hash(folder: Path, *splits: str) -> str:
     from data.store import shard_paths
 
     shards = [(split, path) for split in splits for path in shard_paths(folder, split)]
-    return params_key([[split, path.name, _sha256(path)] for split, path in shards])
+    return params_key([[split, path.name, sha256_of(path)] for split, path in shards])
 
 
 def result_files(folder: Path, caches: Collection[str] = ()) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of the files that a stage leaves (weights and the like, not its records and `caches`)."""
     but = {*_NOT_RESULTS, *caches}
     paths = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in but and p.name[0] != ".")
-    return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths}
+    return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in paths}
 
 
 def files_hash(root: Path, paths: Iterable[Path]) -> str:
     """Hash of the names (below `root`) and bytes of files."""
-    return params_key([[path.relative_to(root).as_posix(), _sha256(path)] for path in paths])
-
-
-@functools.cache
-def _sha256_of(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    state = path.stat()
-    return _sha256_of(path, state.st_size, state.st_mtime_ns)
+    return params_key([[path.relative_to(root).as_posix(), sha256_of(path)] for path in paths])
 
 
 def read_stage(folder: Path) -> dict[str, Any]:
@@ -146,6 +133,6 @@ def read_stage(folder: Path) -> dict[str, Any]:
     manifest = read_json(folder / FILE)
     for name, record in manifest.get("files", {}).items():
         path = folder / name
-        if not path.exists() or path.stat().st_size != record["bytes"] or _sha256(path) != record["sha256"]:
+        if not path.exists() or path.stat().st_size != record["bytes"] or sha256_of(path) != record["sha256"]:
             raise UserError(f"{path} is not the file that its manifest describes: delete {folder} and fit it again")
     return manifest

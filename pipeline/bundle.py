@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 from core.errors import UserError
-from core.files import atomic_path, read_json
+from core.files import atomic_path, read_json, sha256_of
 from core.identity import ROOT
 from pipeline.dag import Dag
 from pipeline.meshes import check_alone, mesh_files
@@ -157,8 +157,7 @@ def verify(folder: Path, manifest: str) -> dict[str, Any]:
 
 def describe(path: Path) -> dict[str, Any]:
     """Size and SHA-256 of a file."""
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def files_of(folder: Path, *, caches: bool = False) -> list[Path]:

@@ -7,10 +7,10 @@ are of the same data if they are `made_from` the same.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from core.errors import UserError
+from core.files import sha256_of
 from core.identity import params_key, source_hash
 from data.sources import DOWNLOADED
 from pipeline.dag import Dag
@@ -32,7 +32,7 @@ def made_from(dag: Dag) -> str | None:
     """Key of the meshes, the list, the parameters and the code of a run's data; None where meshes are downloaded."""
     if dag.source["source"] in DOWNLOADED:
         return None
-    meshes = {name: _sha256(path) for path, name in mesh_files(dag).items()}
+    meshes = {name: sha256_of(path) for path, name in mesh_files(dag).items()}
     code = source_hash(*dag.PREPARE_CODE)
     return params_key({"prepared": Path(dag.prepared).name, "code": code, "meshes": meshes}, length=32)
 
@@ -43,8 +43,3 @@ def check_alone(dag: Dag) -> None:
         raise UserError(f"the objects of {dag.dataset} are downloaded: on the other machine too, or pack the shards")
     if dag.config["prepare"]["shading"] == "texture":
         raise UserError("--meshes takes no textures along, and prepare.shading is texture: pack the shards")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import http.client
 import os
 import socket
@@ -24,6 +23,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from core.errors import UserError
+from core.files import sha256_of
 
 TIMEOUT = 60.0  # seconds without a byte
 PAUSES = (1.0, 4.0, 15.0, 60.0)  # seconds before each new attempt; one that brought bytes starts them anew
@@ -136,12 +136,6 @@ class Fetch:
                     file.write(chunk)
         if total is not None and _size(part) != total:
             raise ConnectionError(f"the connection ended after {_size(part):,} of {total:,} bytes")
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verify(part: Path, url: str, sha256: str) -> None:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from core.errors import UserError
+from core.files import sha256_of
 from data.acquire.archive import BadArchive, unpack
-from data.acquire.fetch import BadDownload, Fetch, sha256_of, space
+from data.acquire.fetch import BadDownload, Fetch, space
 from data.ledger import OK, Entry
 from data.sources import ObjectSpec
 from data.sources.listed import root_of

@@ -6,8 +6,6 @@ the model's name under $PRETRAINED_MODELS, else what the Hugging Face hub's clie
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.files import sha256_of
 
 ENVIRONMENT = "PRETRAINED_MODELS"
 """The variable that names a folder of models, each under its own name: `openai/clip-vit-large-patch14/config.json`."""
@@ -126,14 +125,6 @@ def _from_hub(model: Pretrained, to: Path | None = None, *, network: bool = True
     return None, reason
 
 
-@functools.cache
-def _digest(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def weights_hash(folder: Path) -> str:
     """SHA-256 of a model's `model.safetensors`, as `sha256sum` prints it and the hub shows it."""
-    path = (folder / WEIGHTS).resolve()
-    state = path.stat()
-    return _digest(path, state.st_size, state.st_mtime_ns)
+    return sha256_of(folder / WEIGHTS)

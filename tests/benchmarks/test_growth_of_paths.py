@@ -15,7 +15,7 @@ from benchmarks.options import Options
 pytestmark = pytest.mark.skipif(not os.environ.get("GROWTH"), reason="opt-in: GROWTH=1 on a machine that is free")
 
 
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", [name for name in PATHS if name != "table2"])  # the sum of others
 def test_no_curve_is_steeper_than_its_theory(name):
     curves = importlib.import_module(f"benchmarks.{name}").growth(Options())
     assert any(curve.theory is not None for curve in curves)
