@@ -32,7 +32,8 @@ from evaluation.load import Triangles, clean
 from methods.contract import Mesh
 from methods.mar3d import decoding
 from methods.mar3d import method as mar3d
-from methods.registry import parse_setting, resolve
+from methods.registry import resolve
+from methods.specs import parse_setting
 from pipeline.config import FOLDER
 
 SUMMARY = "the default run of Table 2 as a whole: what the faster paths save, and its scores"

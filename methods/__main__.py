@@ -32,7 +32,9 @@ from core.errors import UserError, run_cli
 from core.files import write_json
 from methods import guidance_search, idle
 from methods.foresee import command as foresee_command
-from methods.registry import SCALES, generated_folder, get_method, load_methods, resolve
+from methods.places import generated_folder
+from methods.registry import get_method, load_methods, resolve
+from methods.specs import SCALES
 from methods.training import processes
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

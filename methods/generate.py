@@ -29,9 +29,11 @@ from methods import energy, manifest
 from methods.contract import TIMED, Failure, Generator, Mesh, PreparedData
 from methods.external import folder as external
 from methods.meshes import fault, file_name, write_ply
-from methods.registry import EXTERNAL, Plan, deciding, resolve, stage_folder
+from methods.places import stage_folder
+from methods.registry import deciding, resolve
 from methods.run import MethodError, failures_of, make_method
 from methods.sources import method_sources
+from methods.specs import EXTERNAL, Plan
 
 ROWS = "generate.jsonl"
 FLOPS = "flops.json"

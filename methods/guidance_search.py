@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from methods.registry import SCALES, Plan, parse_setting, resolve, stage_folder
+from methods.places import stage_folder
+from methods.registry import resolve
+from methods.specs import SCALES, Plan, parse_setting
 
 KEY = "guidance"
 VALUES = (1.0, 2.0, 3.0, 5.0)

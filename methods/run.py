@@ -26,16 +26,10 @@ from core.identity import params_key, source_hash
 from methods import energy, manifest
 from methods.contract import Method, PreparedData
 from methods.foresee.cards import utilisation
-from methods.registry import (
-    HARDWARE,
-    MethodSpec,
-    Plan,
-    StageSpec,
-    fitting_variant,
-    resolve,
-    stage_folder,
-)
+from methods.places import stage_folder
+from methods.registry import fitting_variant, resolve
 from methods.sources import method_sources
+from methods.specs import HARDWARE, MethodSpec, Plan, StageSpec
 from methods.training import processes
 from methods.training.log import COSTS, SPEED
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.identity import ROOT
-from methods.registry import EXTERNAL, get_method
+from methods.registry import get_method
+from methods.specs import EXTERNAL
 
 FORESEES = "foresee"
 """How the names of those files of a method begin that only foresee what it will take: no result depends on them."""

@@ -20,7 +20,7 @@ from core.identity import ROOT, params_key
 from core.yaml_files import laid_over, read_yaml, validate
 from data.sources import DOWNLOADED
 from evaluation import protocol
-from methods import registry
+from methods import registry, specs
 from pipeline.artefacts import ARTEFACTS, protocol_of
 
 FOLDER = ROOT / "config"
@@ -33,8 +33,8 @@ def load(given: Mapping[str, Any]) -> dict[str, Any]:
     """The whole configuration for what the command line gave. Raises UserError with one sentence."""
     config = read_yaml(FOLDER / "config.yaml")
     scale = given.get("scale", config["scale"])
-    if scale not in registry.SCALES:
-        raise known("scale", scale, registry.SCALES)
+    if scale not in specs.SCALES:
+        raise known("scale", scale, specs.SCALES)
     if (FOLDER / f"{scale}.yaml").exists():
         config = laid_over(config, read_yaml(FOLDER / f"{scale}.yaml"))
     config = laid_over(config, {key: _typed(value, key) for key, value in given.items()})
@@ -56,7 +56,7 @@ def _check_artefact(name: str, config: Mapping[str, Any], scale: str) -> None:
     protocol.load(own)
     for run in [*declared.get("settings", ()), *declared.get("controls", ())]:
         try:
-            plan = registry.resolve(*registry.parse_setting(run), scale)
+            plan = registry.resolve(*specs.parse_setting(run), scale)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
         _check_images(run, plan.params, config["prepare"]["image_size"])

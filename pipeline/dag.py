@@ -25,7 +25,7 @@ from core.errors import UserError
 from core.identity import ROOT, params_key, source_hash
 from data.sources import DOWNLOADED, SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
-from methods import registry
+from methods import places, registry, specs
 from methods.external import folder as external
 from methods.layers.pretrained import wanted
 from methods.sources import method_sources
@@ -173,7 +173,7 @@ class Dag:
     # ------------------------------------------------------------ methods
 
     @cached_property
-    def stages(self) -> dict[str, registry.StageSpec]:
+    def stages(self) -> dict[str, specs.StageSpec]:
         """Every stage of every method and variant at this scale, by the name of its folder."""
         plans = [registry.resolve(m.name, v, self.scale) for m in registry.load_methods().values() for v in m.variants]
         return {stage.folder_name: stage for plan in plans for stage in plan.stages}
@@ -182,17 +182,17 @@ class Dag:
         run = {"method": method, "variant": variant, "scale": self.scale, "dataset": self.dataset}
         return run | {"prepared": self.prepared}
 
-    def _manifest(self, stage: registry.StageSpec, seed: str) -> str:
-        borrowed = self.trained_on != self.dataset and registry.get_method(stage.owner).kind != registry.EXTERNAL
+    def _manifest(self, stage: specs.StageSpec, seed: str) -> str:
+        borrowed = self.trained_on != self.dataset and registry.get_method(stage.owner).kind != specs.EXTERNAL
         dataset = self.trained_on if borrowed else self.dataset
-        path = registry.stage_folder(RUNS, dataset, self.scale, stage, int(seed)) / "manifest.json"
+        path = places.stage_folder(RUNS, dataset, self.scale, stage, int(seed)) / "manifest.json"
         if borrowed and not path.is_file():
             raise UserError(
                 f"{self.dataset} is a test set of what is trained on {dataset}: run dataset={dataset} first"
             )
         return str(path)
 
-    def _owners_plan(self, stage: registry.StageSpec) -> registry.Plan:
+    def _owners_plan(self, stage: specs.StageSpec) -> specs.Plan:
         return registry.resolve(stage.owner, registry.fitting_variant(stage, self.scale), self.scale)
 
     def upstream(self, wildcards: Any) -> list[str]:
@@ -247,11 +247,11 @@ class Dag:
     def outside_meshes(self, wildcards: Any) -> list[str]:
         """The files that another system made: a new or changed one generates again. None for other methods."""
         plan = registry.resolve(wildcards.method, wildcards.variant, self.scale)
-        if plan.method.kind != registry.EXTERNAL:
+        if plan.method.kind != specs.EXTERNAL:
             return []
         return [str(path) for path in external.mesh_files(external.root_of(plan.params, self.dataset))]
 
-    def _weights(self, plan: registry.Plan) -> list[str]:
+    def _weights(self, plan: specs.Plan) -> list[str]:
         return [f"{self.root}/weights.json"] if wanted(plan.params) else []
 
     def weights_of_fit(self, wildcards: Any) -> list[str]:
@@ -280,7 +280,7 @@ class Dag:
     def score_arguments(self, wildcards: Any) -> str:
         """The command line of a scoring, without seed, threads and output."""
         method, variant, seed = wildcards.method, wildcards.variant, int(wildcards.seed)
-        generated = registry.generated_folder(RUNS, self.dataset, self.scale, method, variant, seed)
+        generated = places.generated_folder(RUNS, self.dataset, self.scale, method, variant, seed)
         arguments = self._arguments(method, variant)
         chosen = {key: value for key in USUAL if (value := self._unusual(key))}
         return _options(arguments | {"generated": generated, "protocol": wildcards.protocol} | chosen)
@@ -312,7 +312,7 @@ class Dag:
         for part in (name, *self.config[name].get("of", ())):
             declared, folder = self.config[part], f"{self.root}/rows/{protocol_of(self.config, part)}"
             for run in (*declared.get("settings", ()), *declared.get("controls", ())):
-                differs = registry.get_method(registry.parse_setting(run)[0]).differs_by_seed
+                differs = registry.get_method(specs.parse_setting(run)[0]).differs_by_seed
                 seeds = self.config["seeds"] if differs else self.config["seeds"][:1]
                 paths += [f"{folder}/{run}/seed{seed}.parquet" for seed in seeds]
         return list(dict.fromkeys(paths)) + [str(ROOT / path) for path in self.config[name].get("rows", ())]
@@ -330,7 +330,7 @@ class Dag:
     def report_labels(self, name: str) -> str:
         """Key of what the methods' configs say of each row (label, kind, published): part of the artefact."""
         about = []
-        for method, variant in map(registry.parse_setting, self.settings_of(name)):
+        for method, variant in map(specs.parse_setting, self.settings_of(name)):
             spec = registry.get_method(method)
             chosen = spec.variants[variant]
             about.append([spec.label, spec.kind, spec.reads_ground_truth, chosen.label, chosen.published])

@@ -16,7 +16,7 @@ import pandas as pd
 from core.errors import UserError, known
 from core.yaml_files import read_yaml
 from evaluation.protocol import Protocol
-from methods import registry
+from methods import registry, specs
 from reports import comparison, markdown
 from reports.comparison import CONTEXT, COUNTS, DIFFERENCE, INTERVAL, METRICS, SUMMARY
 from reports.settings import planned
@@ -92,7 +92,7 @@ def page(frame: pd.DataFrame, protocol: Protocol) -> str:
 
 def steps_made(name: str, scale: str) -> tuple[int, int]:
     """Autoregressive steps of MAR-LR and MAR-HR: as asked for, but each reveals a token, so no more than there are."""
-    params = registry.resolve(*registry.parse_setting(name), scale).params
+    params = registry.resolve(*specs.parse_setting(name), scale).params
     made = (min(params["sampling"][bank]["steps"], params["latent"]["tokens"][bank]) for bank in ("lr", "hr"))
     return tuple(made)
 
@@ -100,7 +100,7 @@ def steps_made(name: str, scale: str) -> tuple[int, int]:
 def same_params(name: str, base: str, scale: str) -> bool:
     """Whether a setting resolves to the parameters and stages of another; False for one that no method offers."""
     try:
-        one, other = (registry.resolve(*registry.parse_setting(text), scale) for text in (name, base))
+        one, other = (registry.resolve(*specs.parse_setting(text), scale) for text in (name, base))
     except UserError:
         return False
     return one.method.name == other.method.name and one.params == other.params and one.stages == other.stages

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.errors import UserError, known
-from methods import registry
+from methods import registry, specs
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Setting:
 
 def setting(name: str) -> Setting:
     """The setting `method/variant`. Raises UserError for an unknown one."""
-    method, variant = registry.parse_setting(name)
+    method, variant = specs.parse_setting(name)
     spec = registry.get_method(method)
     if variant not in spec.variants:
         raise known(f"variant of {method}", variant, spec.variants)
@@ -38,7 +38,7 @@ def setting(name: str) -> Setting:
 
 def planned(name: str, label: str | None = None) -> Setting:
     """The setting of a name that a report plans for: one that no method offers yet is named after itself."""
-    method, variant = registry.parse_setting(name)
+    method, variant = specs.parse_setting(name)
     try:
         found = setting(name)
     except UserError:

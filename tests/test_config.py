@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import UserError
-from methods.registry import SCALES
+from methods.specs import SCALES
 from pipeline import config
 
 

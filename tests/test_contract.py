@@ -28,8 +28,10 @@ from data.store import Sample, Split, evaluation_views
 from methods.contract import TIMED, Failure, Generator, Mesh, PreparedData
 from methods.generate import generate, run_batch
 from methods.meshes import fault, read_ply
-from methods.registry import EXTERNAL, Plan, load_methods, resolve, stage_folder
+from methods.places import stage_folder
+from methods.registry import load_methods, resolve
 from methods.run import fit, make_method
+from methods.specs import EXTERNAL, Plan
 
 SCALE = "smoke"
 # External methods have meshes of their own data only: tests/methods/test_external.py tries their class.

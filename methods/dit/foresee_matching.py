@@ -24,7 +24,8 @@ from methods.foresee.sizes import configuration, sizes_of
 from methods.mar3d import foresee as mar3d
 from methods.mar3d.foresee import META
 from methods.mar3d.mar import build_mar
-from methods.registry import SCALES, resolve
+from methods.registry import resolve
+from methods.specs import SCALES
 from methods.training.flops import counted
 
 Params = Mapping[str, Any]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from core.errors import UserError, known
 from core.files import write_text
-from methods.registry import SCALES, parse_setting, resolve
+from methods.registry import resolve
+from methods.specs import SCALES, parse_setting
 
 STANDARD_OUTPUT = Path("-")
 

@@ -9,7 +9,7 @@ from core.errors import known
 from core.identity import ROOT
 from core.yaml_files import laid_over, read_yaml
 from methods.contract import Sizes
-from methods.registry import SCALES, parse_setting
+from methods.specs import SCALES, parse_setting
 
 CONFIG = ROOT / "config"
 

@@ -14,8 +14,9 @@ from core.errors import UserError
 from methods.contract import Sizes, Step
 from methods.foresee.cards import Card
 from methods.foresee.trace import Traced, trace
-from methods.registry import HARDWARE, Plan, StageSpec, fitting_variant, resolve
+from methods.registry import fitting_variant, resolve
 from methods.run import make_method, readable_params
+from methods.specs import HARDWARE, Plan, StageSpec
 
 HOUR = 3600.0
 TERA = 1e12

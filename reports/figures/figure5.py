@@ -11,7 +11,7 @@ import pandas as pd
 from core.errors import UserError
 from core.yaml_files import read_yaml
 from evaluation.protocol import Protocol
-from methods.registry import parse_setting
+from methods.specs import parse_setting
 from reports.figures import figure3
 from reports.figures.gallery import Gallery
 from reports.figures.material import Material

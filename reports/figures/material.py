@@ -18,7 +18,7 @@ from evaluation.load import MeshError, Triangles
 from evaluation.placement import onto_truth
 from evaluation.protocol import Protocol
 from methods.meshes import file_name
-from methods.registry import parse_setting
+from methods.specs import parse_setting
 from reports.comparison import metric_columns
 from reports.figures.selection import at_quantiles
 

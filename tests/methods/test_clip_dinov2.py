@@ -17,7 +17,8 @@ from methods.layers import frozen_vit
 from methods.layers.clip_dinov2 import FUSIONS, check_identity, frozen_identity
 from methods.layers.frozen_vit import MEAN, STD, normalised
 from methods.layers.image_encoder import build_image_encoder
-from methods.registry import SCALES, resolve
+from methods.registry import resolve
+from methods.specs import SCALES
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,8 @@ from methods.layers.diffusion import Diffusion
 from methods.mar3d import method as mar
 from methods.mar3d.examples import Batch
 from methods.mar3d.vae_training import fit_vae
-from methods.registry import SCALES, get_method, resolve
+from methods.registry import get_method, resolve
+from methods.specs import SCALES
 from methods.training.draws import WHOLE
 
 DIFFUSION = ("dit_lr", "dit_hr", "dit_hr_direct")

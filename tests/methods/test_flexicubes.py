@@ -13,7 +13,7 @@ from core.errors import UserError
 from core.files import write_json
 from core.identity import ROOT
 from core.yaml_files import read_yaml, validate
-from methods import manifest, registry
+from methods import manifest, places, registry, specs
 from methods.contract import PreparedData
 from methods.generate import generate
 from methods.layers import extraction, flexicubes
@@ -152,7 +152,7 @@ def test_without_kaolin_one_sentence_says_what_to_install(monkeypatch):
     assert surface_of("marching_cubes") is extraction.surface
 
 
-@pytest.mark.parametrize("scale", registry.SCALES)
+@pytest.mark.parametrize("scale", specs.SCALES)
 @pytest.mark.parametrize("method", ["mar3d", "vae_ceiling"])
 def test_the_variant_trains_nothing_of_its_own(method, scale):
     full, other = (registry.resolve(method, name, scale) for name in ("full", "flexicubes"))
@@ -174,7 +174,7 @@ def test_another_surface_is_refused_up_front(method):
 def untrained(ellipsoids, tmp_path) -> PreparedData:
     """Two ellipsoids to reconstruct, and the stage of an untrained VAE as if it were fitted."""
     plan = registry.resolve("vae_ceiling", "full", "smoke")
-    folder = registry.stage_folder(tmp_path, "procedural", "smoke", plan.stage("vae"), 0)
+    folder = places.stage_folder(tmp_path, "procedural", "smoke", plan.stage("vae"), 0)
     params = registry.resolve("mar3d", "full", "smoke").params
     torch.manual_seed(0)
     scaling = {

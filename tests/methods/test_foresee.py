@@ -22,8 +22,9 @@ from methods.foresee.trace import Traced, trace
 from methods.layers.attention import SelfAttention
 from methods.mar3d import foresee as mar3d
 from methods.mar3d.sampling import sample
-from methods.registry import load_methods, parse_setting, resolve
+from methods.registry import load_methods, resolve
 from methods.run import make_method
+from methods.specs import parse_setting
 from methods.training.flops import counted
 from tests.methods.trained import STAGES
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from methods import registry
+from methods import registry, specs
 from methods.mar3d import decoding, method
 
 SAMPLING = [
@@ -20,7 +20,7 @@ def test_the_sweeps_are_there():
     assert {f"augmentation_{t}" for t in ("000", "025", "050", "075")} < set(SAMPLING)
 
 
-@pytest.mark.parametrize("scale", registry.SCALES)
+@pytest.mark.parametrize("scale", specs.SCALES)
 @pytest.mark.parametrize("variant", SAMPLING)
 def test_another_sampling_shares_every_stage_with_full(variant, scale):
     full, other = (registry.resolve("mar3d", name, scale) for name in ("full", variant))
@@ -41,7 +41,7 @@ def test_each_sweep_changes_what_its_name_says():
         assert sampling("guidance_paper")[stage]["guidance_schedule"] == "paper"
 
 
-@pytest.mark.parametrize("scale", registry.SCALES)
+@pytest.mark.parametrize("scale", specs.SCALES)
 def test_clean_tokens_in_training_are_clean_at_inference(scale):
     params = registry.resolve("mar3d", "no_condition_augmentation", scale).params
     assert params["mar_hr"]["augmentation"] == {"low": 0.0, "high": 0.0}

@@ -10,7 +10,8 @@ from data.store import Split
 from methods.contract import PreparedData
 from methods.dit.method import training_of
 from methods.mar3d import examples, vae_training
-from methods.registry import SCALES, load_methods, resolve
+from methods.registry import load_methods, resolve
+from methods.specs import SCALES
 from methods.training.draws import WHOLE, Share
 from methods.training.phases import Phases, phases_of, stretched
 

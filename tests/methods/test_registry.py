@@ -14,18 +14,11 @@ import yaml
 from core.errors import UserError
 from core.identity import ROOT
 from core.yaml_files import read_yaml, validate
-from methods.registry import (
-    SCALES,
-    deciding,
-    fitting_variant,
-    generated_folder,
-    load_methods,
-    parse_setting,
-    resolve,
-    stage_folder,
-)
+from methods.places import generated_folder, stage_folder
+from methods.registry import deciding, fitting_variant, load_methods, resolve
 from methods.run import readable_params
 from methods.sources import FORESEES, method_sources
+from methods.specs import SCALES, parse_setting
 
 BASE = {
     "name": "alpha",

@@ -22,7 +22,9 @@ from methods import manifest, run
 from methods.contract import Failure, Mesh, PreparedData
 from methods.manifest import read_stage
 from methods.meshes import fault, file_name, read_ply, write_ply
-from methods.registry import HARDWARE, resolve, stage_folder
+from methods.places import stage_folder
+from methods.registry import resolve
+from methods.specs import HARDWARE
 from methods.template.method import SilhouetteEllipsoid
 
 TRIANGLE = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))

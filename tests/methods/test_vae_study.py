@@ -6,8 +6,9 @@ import pytest
 
 from methods.mar3d.pyramid_vae import build_vae
 from methods.mar3d.vae_training import pick
-from methods.registry import SCALES, fitting_variant, load_methods, resolve
+from methods.registry import fitting_variant, load_methods, resolve
 from methods.sources import method_sources
+from methods.specs import SCALES
 from methods.vae_study.method import VaeStudy
 from methods.vae_study.tokens import KINDS, token_counts
 

@@ -11,7 +11,8 @@ import pytest
 
 from core.files import read_json
 from core.identity import ROOT
-from methods.registry import resolve, stage_folder
+from methods.places import stage_folder
+from methods.registry import resolve
 
 SELF_KILL = """
 import os, pathlib, signal, sys

@@ -3,7 +3,7 @@ import pytest
 
 from core.errors import UserError
 from evaluation import protocol
-from methods import registry
+from methods import registry, specs
 from reports import comparison, rows, schedules
 from tests.reports.conftest import make_rows
 
@@ -23,7 +23,7 @@ def build(write):
 def test_every_setting_is_a_variant_that_shares_all_stages_with_the_base():
     for sweep in SPEC["sweeps"]:
         for entry in sweep["settings"]:
-            for scale in registry.SCALES:
+            for scale in specs.SCALES:
                 base, other = (registry.resolve(*name.split("/"), scale) for name in (SPEC["base"], entry["setting"]))
                 assert other.stages == base.stages
 
