@@ -15,6 +15,7 @@ from typing import Any
 from core.errors import UserError, run_cli
 from core.files import read_json, write_json
 from core.identity import ROOT
+from core.threads import thread_variables
 
 PATHS = {
     "extraction": "mesh extraction: coarse to fine against the dense grid",
@@ -36,7 +37,6 @@ DESCRIPTION = """Measure the hot paths beside a peer, a limit and a theory of gr
 """
 HERE = Path(__file__).resolve().parent
 QUICK_OUT = ROOT / "runs" / "benchmarks"
-VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
     other = " ".join(name for name in dict.fromkeys((options.device, options.scale)) if name != "cpu")
     results = out / "results" / f"{machine.machine_name(other)}.json"
     chosen, failed, begin = _chosen(options), [], time.monotonic()
-    environment = {**os.environ, **dict.fromkeys(VARIABLES, "1")}
+    environment = {**os.environ, **thread_variables(1)}
     about = machine.describe(threads=1)  # before anything is started
     if about["busy"]:
         print(f"warning: the machine is busy (load {about['load'][0]} on {about['cores']} cores), so these times are"

@@ -23,7 +23,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from methods.layers.extraction import BOUND
+from core.box import BOUND
 
 Triangulation = tuple[np.ndarray, np.ndarray]
 """Vertices (v, 3), faces (f, 3)."""

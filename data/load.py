@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from core.box import LONGEST_SIDE
 from data.texture import Texture, merged, texture_of
 
 EXTENSIONS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 MAX_FACES = 500_000  # a heavier mesh costs minutes and memory for no visible gain at our resolutions: quarantined
 MAX_BYTES = 1 << 30  # read nothing larger: a million-face OBJ is about 100 MB
 FLAT = 1e-4  # thinnest side over longest side below which a mesh is called flat
-LONGEST_SIDE = 1.9  # of the normalised bounding box: the box [-1.05, 1.05]^3 then has a margin of 0.1
 GREY = (204, 204, 204, 255)  # parts without a colour in a scene where others have one
 
 logging.getLogger("trimesh").setLevel(logging.ERROR)  # what it warns about is either harmless or caught below

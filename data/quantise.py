@@ -14,19 +14,20 @@ import functools
 import numpy as np
 from scipy.special import ndtri
 
-BOX = 1.05  # every field and every query lives in [-BOX, BOX]^3
+from core.box import BOUND
+
 STEPS = 65535
 
 
 def encode_positions(positions: np.ndarray) -> np.ndarray:
     """Positions (…, 3) to uint16; outside the box they are clipped to its boundary."""
-    scaled = np.rint((np.asarray(positions, np.float64) + BOX) * (STEPS / (2 * BOX)))
+    scaled = np.rint((np.asarray(positions, np.float64) + BOUND) * (STEPS / (2 * BOUND)))
     return np.clip(scaled, 0, STEPS).astype(np.uint16)
 
 
 def decode_positions(codes: np.ndarray) -> np.ndarray:
     """uint16 codes (…, 3) to float32 positions in the box."""
-    return (codes.astype(np.float64) * (2 * BOX / STEPS) - BOX).astype(np.float32)
+    return (codes.astype(np.float64) * (2 * BOUND / STEPS) - BOUND).astype(np.float32)
 
 
 def _sign(values: np.ndarray) -> np.ndarray:
@@ -69,13 +70,13 @@ def query_positions(surface: np.ndarray, *, seed: int, volume: int, near: int, s
     out = np.empty((volume + near, 3), np.float32)
     shifts = np.array([0, 21, 42], np.uint64)
     bits = (words[:volume, None] >> shifts) & np.uint64(2**21 - 1)
-    out[:volume] = (bits.astype(np.float64) + 0.5) * (2 * BOX / 2**21) - BOX
+    out[:volume] = (bits.astype(np.float64) + 0.5) * (2 * BOUND / 2**21) - BOUND
     noise = _normal_table()[words[volume:].astype("<u8").view("<u2").reshape(-1, 4)[:, :3]]
     bounds = [near * k // len(sigmas) for k in range(len(sigmas) + 1)]
     for sigma, start, stop in zip(sigmas, bounds, bounds[1:], strict=False):
         anchor = surface[np.arange(stop - start) % len(surface)]
         out[volume + start : volume + stop] = anchor + np.float32(sigma) * noise[start:stop]
-    return np.clip(out, -BOX, BOX)
+    return np.clip(out, -BOUND, BOUND)
 
 
 def query_positions_at(
@@ -85,11 +86,11 @@ def query_positions_at(
     words = np.random.PCG64(seed).random_raw(volume + near)[rows]
     out, uniform = np.empty((len(rows), 3), np.float32), rows < volume
     bits = (words[uniform, None] >> np.array([0, 21, 42], np.uint64)) & np.uint64(2**21 - 1)
-    out[uniform] = (bits.astype(np.float64) + 0.5) * (2 * BOX / 2**21) - BOX
+    out[uniform] = (bits.astype(np.float64) + 0.5) * (2 * BOUND / 2**21) - BOUND
     noise = _normal_table()[words[~uniform].astype("<u8").view("<u2").reshape(-1, 4)[:, :3]]
     bounds = np.array([near * k // len(sigmas) for k in range(len(sigmas) + 1)])
     place = rows[~uniform] - volume
     run = np.searchsorted(bounds, place, side="right") - 1
     anchor = surface[(place - bounds[run]) % len(surface)]
     out[~uniform] = anchor + np.array(sigmas, np.float32)[run, None] * noise
-    return np.clip(out, -BOX, BOX)
+    return np.clip(out, -BOUND, BOUND)

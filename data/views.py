@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LONGEST_SIDE = 1.9
+from core.box import LONGEST_SIDE
+
 FIELD_OF_VIEW = 40.0  # degrees, both axes
 FILL = 0.9  # of the frame's width is what the object's bounding sphere takes
 ELEVATIONS = (-10.0, 30.0)  # degrees, uniform

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.box import BOUND
 from data.distance import sample_triangles, triangle_distance
 from data.load import BadMesh, RawMesh
 
-BOUND = 1.05  # half side of the box
 EPS = 1.0  # voxels; see the module's docstring
 SHEET = 0.6  # voxels; above 0.5 so that a flat sheet half-way between two layers of nodes still shows in both
 WIRE = 0.75  # voxels; as SHEET, but above sqrt(1/2), for a line half-way between four nodes

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, run_cli
+from core.threads import thread_variables
 from evaluation import backends_command
 
 if TYPE_CHECKING:  # the libraries behind these load when a command runs, so that --help is quick
@@ -206,5 +207,5 @@ def _rows(arguments: argparse.Namespace) -> int:
 if __name__ == "__main__":
     # One thread in every library, set before they load: sums of several threads differ in their last digits, and
     # `rows` runs one process per core instead.
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+    os.environ.update(thread_variables(1))
     run_cli(main)

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from core.errors import UserError
 from core.files import atomic_path
 from core.progress import Progress
+from core.threads import thread_variables
 from data.store import Split
 from evaluation import backends, load, placement, score
 from evaluation.backends import CPU, Choice
@@ -34,7 +35,7 @@ from methods.contract import TIMED
 
 LABELS = ("dataset", "scale", "method", "variant", "seed")
 BACKEND = b"evaluation_backend"
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ONE_THREAD = thread_variables(1)
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,13 @@ from pathlib import Path
 
 from core.errors import UserError, run_cli
 from core.files import write_json
+from core.threads import thread_variables
 from methods import guidance_search, idle
 from methods.foresee import command as foresee_command
 from methods.places import generated_folder
 from methods.registry import get_method, load_methods, resolve
 from methods.specs import SCALES
 from methods.training import processes
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -140,8 +139,7 @@ def set_threads(threads: int | None) -> int:
     if text and (not text.isdigit() or int(text) < 1):
         raise UserError(f"threads must be a whole number of at least 1, not {text!r}")
     count = int(text) if text else len(os.sched_getaffinity(0))
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(count)
+    os.environ.update(thread_variables(count))
     return count
 
 

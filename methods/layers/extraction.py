@@ -12,8 +12,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 from skimage.measure import marching_cubes
 
-BOUND = 1.05
-"""Half the side of the cube in which fields live; objects have a longest side of 1.9."""
+from core.box import BOUND
 
 Field = Callable[[np.ndarray], np.ndarray]
 """Points (n, 3) float32 in [-BOUND, BOUND]^3 -> logits (n,) float32, positive inside."""

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.box import LONGEST_SIDE
 from methods.layers.attention import Block, CrossBlock
 from methods.layers.fourier import FourierFeatures
 
@@ -26,7 +27,7 @@ def anchor_points(n: int) -> Tensor:
     """n well-spread points (n, 3) in [-0.95, 0.95]^3: Roberts' R3 sequence, a multiple of the plastic ratio."""
     ratio = 1.2207440846057596
     steps = torch.tensor([ratio**-1, ratio**-2, ratio**-3], dtype=torch.float64)
-    return (((0.5 + torch.arange(1, n + 1)[:, None] * steps) % 1) * 1.9 - 0.95).float()
+    return (((0.5 + torch.arange(1, n + 1)[:, None] * steps) % 1) * LONGEST_SIDE - LONGEST_SIDE / 2).float()
 
 
 @dataclass(frozen=True)

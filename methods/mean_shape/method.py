@@ -16,12 +16,13 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import gaussian_filter
 
+from core.box import BOUND
 from core.files import atomic_path
 from core.progress import Progress
 from core.randomness import numpy_rng
 from data.store import Split
 from methods.contract import Failure, Mesh, PreparedData
-from methods.layers.extraction import BOUND, surface
+from methods.layers.extraction import surface
 
 
 def mean_occupancy(split: Split, objects: Sequence[int], cells: int, smoothing: float) -> tuple[np.ndarray, float]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.box import BOUND
 from core.progress import Progress
 from data.store import Split
 from methods.training.devices import to_device
 from methods.training.draws import WHOLE, Share
 
-BOUND = 1.05
 INSIDE = 0.97
 """No solid reaches beyond this in the canonical frame: longest side 1.9, thin sheets up to 0.016 thicker."""
 

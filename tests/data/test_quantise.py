@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from data.quantise import BOX, decode_normals, decode_positions, encode_normals, encode_positions, query_positions
+from core.box import BOUND
+from data.quantise import decode_normals, decode_positions, encode_normals, encode_positions, query_positions
 
 
 def _directions(n, seed=0):
@@ -14,13 +15,13 @@ def _directions(n, seed=0):
 
 
 def test_positions_are_off_by_at_most_half_a_step():
-    points = np.random.default_rng(0).uniform(-BOX, BOX, (20000, 3))
+    points = np.random.default_rng(0).uniform(-BOUND, BOUND, (20000, 3))
     error = np.abs(decode_positions(encode_positions(points)) - points).max()
-    assert error <= BOX / 65535 * 1.01  # 1.6e-5
+    assert error <= BOUND / 65535 * 1.01  # 1.6e-5
 
 
 def test_positions_outside_the_box_are_clipped():
-    assert decode_positions(encode_positions([[2.0, -2.0, 0.0]]))[0] == pytest.approx([BOX, -BOX, 0], abs=2e-5)
+    assert decode_positions(encode_positions([[2.0, -2.0, 0.0]]))[0] == pytest.approx([BOUND, -BOUND, 0], abs=2e-5)
 
 
 def test_normals_are_unit_and_off_by_about_a_degree():
@@ -41,9 +42,9 @@ def test_query_positions_repeat_and_follow_their_distributions():
     assert not np.array_equal(positions, query_positions(surface, seed=8, **arguments))
     assert positions.shape == (60000, 3) and positions.dtype == np.float32
     volume = positions[:30000]
-    assert np.abs(volume).max() <= BOX
+    assert np.abs(volume).max() <= BOUND
     assert volume.mean(0) == pytest.approx([0, 0, 0], abs=0.02)
-    assert volume.std(0) == pytest.approx([BOX / 3**0.5] * 3, rel=0.02)
+    assert volume.std(0) == pytest.approx([BOUND / 3**0.5] * 3, rel=0.02)
     assert np.corrcoef(volume.T)[np.triu_indices(3, 1)] == pytest.approx([0, 0, 0], abs=0.03)
     for sigma, part in ((0.005, positions[30000:45000]), (0.02, positions[45000:])):
         noise = part - surface[np.arange(15000) % 512]

@@ -8,9 +8,10 @@ import trimesh
 from PIL import Image
 from scipy.ndimage import maximum_filter
 
+from core.box import LONGEST_SIDE
 from data.render import Scene, encode_depth, encode_image
 from data.sources.procedural import make
-from data.views import FIELD_OF_VIEW, FILL, LONGEST_SIDE, View, camera, fit_view, plan_views, random_rotation, yaw
+from data.views import FIELD_OF_VIEW, FILL, View, camera, fit_view, plan_views, random_rotation, yaw
 
 HALF = np.tan(np.radians(FIELD_OF_VIEW / 2))
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import trimesh
 
+from core.box import BOUND
 from data.distance import sample_triangles, triangle_distance
 from data.load import RawMesh, normalise
-from data.watertight import BOUND, make_solid
+from data.watertight import make_solid
 
 GRID = 64
 VOXEL = 2 * BOUND / GRID

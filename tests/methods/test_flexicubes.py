@@ -9,6 +9,7 @@ import pytest
 import torch
 import trimesh
 
+from core.box import BOUND
 from core.errors import UserError
 from core.files import write_json
 from core.identity import ROOT
@@ -17,7 +18,7 @@ from methods import manifest, places, registry, specs
 from methods.contract import PreparedData
 from methods.generate import generate
 from methods.layers import extraction, flexicubes
-from methods.layers.extraction import BOUND, nodes, surface_of
+from methods.layers.extraction import nodes, surface_of
 from methods.mar3d.latents import save_vae
 from methods.mar3d.pyramid_vae import build_vae
 from tests.evaluation import standins

@@ -5,9 +5,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from core.box import BOUND
 from data.store import Split
 from methods.training.draws import WHOLE, Share
-from methods.training.pool import BOUND, SurfacePool, draw_views
+from methods.training.pool import SurfacePool, draw_views
 from methods.training.streaming import Images, Rows, SurfaceStream, surfaces_of
 
 

@@ -1,0 +1,8 @@
+"""How many threads numeric libraries take: they read it from the environment when they are loaded."""
+
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def thread_variables(count: int) -> dict[str, str]:
+    """What to set, before NumPy or torch is imported, for this many threads."""
+    return dict.fromkeys(VARIABLES, str(count))
