@@ -35,6 +35,8 @@ DESCRIPTION = """Measure the hot paths beside a peer, a limit and a theory of gr
   python -m benchmarks run --quick            tiny sizes, to see that it runs: into runs/benchmarks, not for quoting
   python -m benchmarks report                 README.md and plots from the results that there are
 """
+TORCH = ("extraction", "decoder_queries", "mar_sampling", "training_step", "table2")
+"""The paths that a device makes faster; the others are the processor's on every machine."""
 HERE = Path(__file__).resolve().parent
 QUICK_OUT = ROOT / "runs" / "benchmarks"
 
@@ -79,7 +81,8 @@ def _chosen(options: argparse.Namespace) -> list[str]:
     for name in options.paths:
         if name not in PATHS:
             raise UserError(f"there is no path {name!r}: choose from {', '.join(PATHS)}")
-    return [name for name in PATHS if not options.paths or name in options.paths]
+    known = PATHS if options.device == "cpu" else TORCH
+    return [name for name in known if not options.paths or name in options.paths]
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -87,11 +90,12 @@ def _run(options: argparse.Namespace) -> int:
     from benchmarks import machine, report, result
 
     out = options.out or (QUICK_OUT if options.quick else HERE)
-    other = " ".join(name for name in dict.fromkeys((options.device, options.scale)) if name != "cpu")
+    gpu = machine.gpu() if options.device == "cuda" else ""
+    other = " ".join(name for name in (gpu, options.scale) if name and name != "cpu")
     results = out / "results" / f"{machine.machine_name(other)}.json"
     chosen, failed, begin = _chosen(options), [], time.monotonic()
     environment = {**os.environ, **thread_variables(1)}
-    about = machine.describe(threads=1)  # before anything is started
+    about = machine.describe(threads=1, gpu=gpu)  # before anything is started
     if about["busy"]:
         print(f"warning: the machine is busy (load {about['load'][0]} on {about['cores']} cores), so these times are"
               " not to be quoted: run again when it is free", file=sys.stderr)  # fmt: skip
@@ -135,7 +139,7 @@ def _one(arguments: argparse.Namespace) -> int:
     (name,) = _chosen(arguments)
     names = ("quick", "device", "scale", "meshes", "finished", "peers")
     options = Options(**{key: getattr(arguments, key) for key in names})
-    if name != "dag" and name not in ("preparation", "scoring"):
+    if name in TORCH:
         import torch
 
         torch.set_num_threads(1)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
 from core.identity import source_hash
 from methods.manifest import git_state
 
@@ -38,10 +39,20 @@ def busy(load: float) -> bool:
     return (load - 1) / cores() > BUSY
 
 
-def describe(threads: int) -> dict[str, Any]:
+def gpu() -> str:
+    """The first GPU, as CUDA names it. Raises UserError where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no GPU here")
+    return torch.cuda.get_device_name()
+
+
+def describe(threads: int, gpu: str = "") -> dict[str, Any]:
     """All that a reader needs to know of the machine, now."""
     return {
         "cpu": processor(),
+        "gpu": gpu,
         "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "threads": threads,

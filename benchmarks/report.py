@@ -52,8 +52,8 @@ def _section(machine: str, name: str, entry: dict[str, Any]) -> str:
     about, outcome = entry["machine"], from_json(entry["outcome"])
     torch = about["packages"].get("torch", "none")
     lines = [
-        f"**{about['cpu']}**, {about['cores']} cores, {about['memory_gib']} GiB, {about['threads']} thread, "
-        f"device {entry['device']}, scale {entry['scale']}, torch {torch}, Python {about['python']}; {about['time']} "
+        f"**{about.get('gpu') or about['cpu']}**, {about['cores']} cores, {about['memory_gib']} GiB, "
+        f"{about['threads']} thread, device {entry['device']}, scale {entry['scale']}, torch {torch}, Python {about['python']}; {about['time']} "
         f"UTC, load {about['load'][0]} before it; {entry['seconds']:.0f} s in all{_code(about)}.",
     ]
     if entry["quick"]:

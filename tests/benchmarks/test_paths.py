@@ -1,5 +1,6 @@
 """Every path is found, says what it is, and what it needs from outside is refused or reported in one sentence."""
 
+import argparse
 import importlib
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks import dag, machine, peers, preparation
-from benchmarks.__main__ import PATHS, main
+from benchmarks.__main__ import PATHS, _chosen, main
 from benchmarks.options import Options
 from core.errors import UserError
 from core.identity import ROOT
@@ -32,6 +33,15 @@ def test_listing_needs_no_torch(capsys):
 def test_an_unknown_path_is_one_sentence():
     with pytest.raises(UserError, match="there is no path 'nothing'"):
         main(["run", "nothing"])
+
+
+def test_a_device_measures_the_paths_that_it_makes_faster(monkeypatch):
+    chosen = lambda device: _chosen(argparse.Namespace(paths=[], device=device))  # noqa: E731
+    assert chosen("cpu") == list(PATHS)
+    assert set(PATHS) - set(chosen("cuda")) == {"preparation", "scoring", "dag"}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="torch finds no GPU here"):
+        main(["run", "--device", "cuda"])
 
 
 def test_a_peer_is_imported_from_its_clone_and_leaves_nothing(tmp_path):
