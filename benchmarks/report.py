@@ -53,8 +53,9 @@ def _section(machine: str, name: str, entry: dict[str, Any]) -> str:
     torch = about["packages"].get("torch", "none")
     lines = [
         f"**{about.get('gpu') or about['cpu']}**, {about['cores']} cores, {about['memory_gib']} GiB, "
-        f"{about['threads']} thread, device {entry['device']}, scale {entry['scale']}, torch {torch}, Python {about['python']}; {about['time']} "
-        f"UTC, load {about['load'][0]} before it; {entry['seconds']:.0f} s in all{_code(about)}.",
+        f"{about['threads']} thread, device {entry['device']}, scale {entry['scale']}, torch {torch}, Python "
+        f"{about['python']}; {about['time']} UTC, load {about['load'][0]} before it; {entry['seconds']:.0f} s in all"
+        f"{_code(about)}.",
     ]
     if entry["quick"]:
         lines.append("**Tiny sizes (`--quick`): this shows that it runs, and nothing else.**")
