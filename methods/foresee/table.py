@@ -12,6 +12,8 @@ from methods.foresee.totals import ForeseenGeneration, ForeseenStage
 
 GIGA = 1e9
 TERA = 1e12
+FEW_SAMPLES = 4
+"""A card's part of a batch below which the stated share of its peak is not to be expected."""
 MEMORY = ("weights", "gradients", "moments", "average", "frozen_bytes", "activations")
 
 
@@ -90,6 +92,12 @@ def as_text(
     total = sum(s.gpu_hours for s in stages)
     if gpus > 1:
         notes.append(f"memory is of each of {gpus} cards, which share the batch of a training")
+        few = [s.stage for s in stages if s.traced and s.batch // gpus < FEW_SAMPLES]
+        if few:
+            notes.append(
+                f"fewer than {FEW_SAMPLES} samples a card, so launches and gradients on their way weigh more than"
+                f" foreseen, and hours are a lower bound: {', '.join(few)}; fewer cards each, side by side, lose less"
+            )
     share = f"{utilisation:.0%} of {card.tflops:g} TFLOP/s ({card.label}, dense bf16)"
     lines = [*aligned(rows), "", f"training: {hours(total)} GPU-hours at {share}"]
     lines[-1] += f"; {total / gpus:,.1f} hours on {gpus} cards that lose nothing" if gpus > 1 else ""

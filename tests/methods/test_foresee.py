@@ -254,6 +254,7 @@ def test_of_cards_that_share_a_training_each_takes_its_part_of_the_batch():
         assert four.step_flops == pytest.approx(one.step_flops, rel=0.01)  # but for work on the queries alone
         assert four.flops == pytest.approx((four.step_flops + 4 * whole.optimiser_flops) * one.steps)
     text = as_text(shared, [], card, 4, 0.5)
+    assert "fewer than 4 samples a card" in text and "lower bound" in text  # batches of 8
     assert "memory is of each of 4 cards" in text and "memory is of each" not in as_text(alone, [], card, 1, 0.5)
     with pytest.raises(
         UserError, match="--gpus is 3, and the batch of vae is 8: give a number of cards that divides it"
