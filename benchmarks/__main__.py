@@ -113,7 +113,7 @@ def _run(options: argparse.Namespace) -> int:
                 failed.append(name)
                 continue
             # A path itself loads one core and for some parts two: what else ran shows in the load before each.
-            crowded = about["busy"] or (name != chosen[0] and machine.busy(load))
+            crowded = about["busy"] if name == chosen[0] else machine.busy(load)
             entry = {"machine": {**about, "busy": crowded, "load": [round(load, 2)]}, "quick": options.quick}
             entry |= {"scale": options.scale, "device": options.device}
             result.add_result(results, name, {**entry, "seconds": seconds, "outcome": read_json(written)})
