@@ -60,38 +60,36 @@ def bootstrap_mean(
 def paired_effect(
     differences: np.ndarray, *, rng: np.random.Generator, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Effect:
-    """Mean of paired differences with the interval and the p-value of one test, by the symmetric bootstrap-t.
+    """Mean of paired differences with the interval and the p-value of one test, by a symmetric bootstrap.
 
-    differences: (n_objects,) or (n_objects, n_seeds); objects as in `bootstrap_mean`. How many of its own standard
-    errors is the mean of a resample away from the sample's mean? p: how often as many as that is from 0; the interval:
-    as far as `level` of the resamples are. So it leaves out 0 where p < 1 - level. A percentile interval of few objects
-    is too narrow, and a family of tests looks far into its tails; dividing by the resample's own standard error mends
-    that (Hall 1992, section 3.6). With several seeds the standard error is that of two crossed random factors. Few
-    seeds can be resampled in few ways, so Student's t with one degree of freedom less than there are seeds has to agree
-    then: whatever the seeds' share of the variance, the level is kept, and two seeds decide hardly anything. No p-value
-    is below 2^(1 - n), that of n signs which agree.
+    differences: (n_objects,) or (n_objects, n_seeds); objects as in `bootstrap_mean`. How far are resampled means from
+    the sample's? p: how often as far as that is from 0; the interval: as far as `level` of them are. Both are widened
+    from the normal to Student's t with n - 1 degrees of freedom (the expanded percentile interval, Hesterberg 2015,
+    The American Statistician 69), since of few objects a plain one is too narrow. So the interval leaves out 0 where
+    p < 1 - level. Not studentised: a single failed object, whose worst value most resamples have and others have not,
+    would make such intervals many times as wide as their mean. With several seeds the standard error is that of two
+    crossed random factors; few can be resampled in few ways, so Student's t with one degree of freedom less than there
+    are seeds has to agree: whatever the seeds' share of the variance, the level is kept, and two seeds decide hardly
+    anything. No p-value is below 2^(1 - n), that of n signs which agree.
     """
     table = _measured(differences)
     n, k = table.shape
     nan = float("nan")
     if n < 2:
         return Effect(float(table.mean()) if n else nan, nan, nan, n, k, nan)
-    mean, error = float(table.mean()), float(_standard_errors(*_evenly(table), table)[1][0])
-    least = 2.0 ** (1 - n)
-    if error <= 1e-12 * max(abs(mean), np.abs(table).max()):  # all differences are the same number
+    mean, error, least = float(table.mean()), _standard_error(table), 2.0 ** (1 - n)
+    if error <= 1e-12 * np.abs(table).max():  # all differences are the same number
         return Effect(mean, mean, mean, n, k, 1.0 if mean == 0 else max(1 / (resamples + 1), least))
-    away = _studentised(table, resamples, rng)
-    beyond, reach = (
-        int((away >= abs(mean) / error * (1 - 1e-12)).sum()),
-        float(np.quantile(away, level, method="higher")),
-    )
-    p = max((beyond + 1) / (resamples + 1), least)
+    away = np.abs(_resampled_means(table, resamples, rng) - mean)
+    narrow = np.sqrt((n - 1) / n)  # a resample's spread has n where a standard error has n - 1
+    tail = (int((away >= abs(mean) * (1 - 1e-12)).sum()) + 1) / (resamples + 1)
+    p = 2 * float(special.stdtr(n - 1, special.ndtri(tail / 2) * narrow))
+    wider = 2 * special.ndtr(special.stdtrit(n - 1, (1 + level) / 2) / narrow) - 1
+    reach = float(np.quantile(away, wider, method="higher"))
     if k > 1:
         p = max(p, 2 * float(special.stdtr(k - 1, -abs(mean) / error)))
-        reach = max(reach, float(special.stdtrit(k - 1, (1 + level) / 2)))
-    # Of three objects a resample is one of them, repeated, too often for an interval at this level.
-    low, high = (mean - reach * error, mean + reach * error) if np.isfinite(reach) else (nan, nan)
-    return Effect(mean, low, high, n, k, p)
+        reach = max(reach, float(special.stdtrit(k - 1, (1 + level) / 2)) * error)
+    return Effect(mean, mean - reach, mean + reach, n, k, min(1.0, max(p, least)))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -117,50 +115,20 @@ def _measured(values: np.ndarray) -> np.ndarray:
     return table[np.isfinite(table).all(axis=1)]
 
 
-def _studentised(table: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How many of its own standard errors each resample's mean is away from the mean of `table` (n, k)."""
-    n, k = table.shape
-    mean, away, step = table.mean(), np.empty(resamples), max(1, _CHUNK // (n * k))
-    for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        objects = _weights(count, n, rng)
-        seeds = _weights(count, k, rng) if k > 1 else np.ones((count, 1))
-        means, errors = _standard_errors(objects, seeds, table)
-        # A resample of one object, repeated, has no spread, and counts as far away.
-        spread = errors > 1e-12 * np.abs(table).max()
-        away[start : start + count] = np.where(spread, np.abs(means - mean) / np.where(spread, errors, 1.0), np.inf)
-    return away
-
-
-def _evenly(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of the objects (1, n) and seeds (1, k) of the sample itself."""
-    n, k = table.shape
-    return np.full((1, n), 1 / n), np.full((1, k), 1 / k)
-
-
-def _standard_errors(objects: np.ndarray, seeds: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and their standard errors (r,) of `table` (n, k) under weights of objects (r, n) and of seeds (r, k).
+def _standard_error(table: np.ndarray) -> float:
+    """Of the mean of `table` (n, k), n > 1.
 
     One seed: the standard deviation over objects / sqrt(n). Several: objects and seeds are crossed random factors, so
     the variance of the mean is (MS_objects + MS_seeds - MS_rest) / (n k), but not below its larger part alone.
     """
-    means, of_objects, of_seeds, rest = _variances(objects, seeds, table)
-    return means, np.sqrt(np.maximum(of_objects + of_seeds - rest, np.maximum(of_objects, of_seeds)))
-
-
-def _variances(objects: np.ndarray, seeds: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Means, and MS_objects, MS_seeds and MS_rest over n k, each (r,); the last two are 0 with one seed."""
     n, k = table.shape
-    by_object = np.einsum("rk,nk->rn", seeds, table)
-    means = (objects * by_object).sum(axis=1)
-    of_objects = (objects * (by_object - means[:, None]) ** 2).sum(axis=1) / (n - 1)
+    by_object, by_seed, mean = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True), table.mean()
+    of_objects = by_object.var(ddof=1) / n
     if k == 1:
-        return means, of_objects, np.zeros_like(means), np.zeros_like(means)
-    by_seed = np.einsum("rn,nk->rk", objects, table)
-    of_seeds = (seeds * (by_seed - means[:, None]) ** 2).sum(axis=1) / (k - 1)
-    squares = np.einsum("rn,rk,nk->r", objects, seeds, table**2) - means**2
-    rest = squares - of_objects * (n - 1) - of_seeds * (k - 1)  # weighted sums of squares over n k
-    return means, of_objects, of_seeds, rest / ((n - 1) * (k - 1))
+        return float(np.sqrt(of_objects))
+    of_seeds = by_seed.var(ddof=1) / k
+    rest = ((table - by_object - by_seed + mean) ** 2).sum() / ((n - 1) * (k - 1) * n * k)
+    return float(np.sqrt(max(of_objects + of_seeds - rest, of_objects, of_seeds)))
 
 
 def _resampled_means(table: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

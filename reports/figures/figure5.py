@@ -44,7 +44,7 @@ def gallery(
         rows=[figure3.row_of(material, names, object, view) for object, view in chosen],
         lines=2,
         below=["mean over\nn objects", *(text_of(measured.loc[name]) for name in names), ""],
-        below_lines=5,
+        below_lines=6 if (measured["n_failed"] > 0).any() else 5,
     )
     n = material.of(ruler)["object"].nunique()
     letter = lettered[list(names).index(ruler)].split()[0]
@@ -60,11 +60,11 @@ def means(rows: pd.DataFrame, names: Sequence[str], protocol: Protocol) -> pd.Da
 
 
 def text_of(line: pd.Series) -> str:
-    """F and CD with their intervals, n and failures, on five lines; `not run` where there are no numbers."""
+    """F and CD with their intervals, n and failures, on up to six lines; `not run` where there are no numbers."""
     if pd.isna(line["fscore"]):
         return "not run" if str(line["status"]).startswith("missing") else "failed"
     f, cd = ([line[f"{metric}{end}"] for end in ("", "_low", "_high")] for metric in ("fscore", "cd"))
-    failed = f", {line['n_failed']} failed" if line["n_failed"] else ""
+    failed = f"\n{line['n_failed']} failed" if line["n_failed"] else ""
     return (
         f"F {f[0]:.3f}\n[{f[1]:.3f}, {f[2]:.3f}]\nCD {cd[0]:.3f}\n[{cd[1]:.3f}, {cd[2]:.3f}]\n"
         f"n = {line['n_objects']}{failed}"

@@ -137,6 +137,13 @@ def test_a_null_is_rejected_no_more_often_than_stated_whatever_the_seeds_differ_
     assert rejected(draw, 0.1) <= 45
 
 
+def test_one_failed_object_widens_the_interval_by_what_it_weighs():
+    values = numpy_rng("usual").normal(0.0, 0.03, size=48)
+    values[0] = 3.4  # the worst value there is, against a usual one
+    gap = paired_effect(values, rng=numpy_rng("r"))
+    assert gap.low < 0 < gap.high < 5 * 3.4 / 48
+
+
 def test_seeds_that_agree_decide():
     table = numpy_rng("agree").normal(size=(60, 1)) * 0.1 + 0.2 + 0.02 * numpy_rng("s").normal(size=(60, 3))
     assert paired_effect(table, rng=numpy_rng("r")).p < 0.01
