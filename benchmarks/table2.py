@@ -23,6 +23,7 @@ from benchmarks.options import Options
 from benchmarks.plain import sampling as plain_sampling
 from benchmarks.plain.training import fused_attention
 from benchmarks.result import Equality, Outcome, Row, Target
+from core.errors import UserError
 from core.randomness import numpy_rng
 from core.yaml_files import read_yaml
 from data.store import Sample, Split
@@ -88,12 +89,8 @@ def counts(options: Options) -> tuple[Steps, int]:
         stages |= {stage.folder_name: stage for stage in resolve(*parse_setting(name), scale).stages}
     steps = dict.fromkeys(STEPS, 0)
     for stage in stages.values():
-        steps[stage.name] += _training(stage.params, stage.name)["steps"]
+        steps[stage.name] += stage.params[stage.name]["training"]["steps"]
     return steps, config["datasets"]["procedural"]["counts"]["test"] * len(config["table2"]["settings"])
-
-
-def _training(params: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    return params["vae" if name == "vae" else name]["training"]
 
 
 # ---------------------------------------------------------------- training
@@ -219,10 +216,13 @@ def _score(mesh: Triangles, sample: Sample) -> dict[str, Any]:
 def scored(made: Finished, options: Options) -> Row:
     """Seconds of a pair under v1: a generated mesh and its truth."""
     samples = tested(made, options)[: 1 if options.quick else PAIRS]
-    meshes = [clean(m.vertices, m.faces) for m in _meshes(loaded(made, options), samples) if isinstance(m, Mesh)]
+    both = zip(_meshes(loaded(made, options), samples), samples, strict=True)
+    found = [(clean(m.vertices, m.faces), sample) for m, sample in both if isinstance(m, Mesh)]
+    if not found:
+        raise UserError("the run's decoder makes no mesh of its first test objects: give --finished a trained one")
 
     def score() -> list[dict[str, Any]]:
-        return [_score(mesh, sample) for mesh, sample in zip(meshes, samples, strict=False)]
+        return [_score(mesh, sample) for mesh, sample in found]
 
     def with_scipy() -> list[dict[str, Any]]:
         with patch.object(open3d_bridge.Tree, "__init__", scipy_tree):
@@ -231,9 +231,9 @@ def scored(made: Finished, options: Options) -> Row:
     taken = interleaved({"ours": score, "plain": with_scipy}, rounds=3, seconds=60)
     pairs = zip(score(), with_scipy(), strict=True)
     error = max(abs(a[key] - b[key]) for a, b in pairs for key in ("fscore_0.1", "cd_avg", "nc"))
-    each = 1 / len(meshes)
+    each = 1 / len(found)
     return Row(
-        f"scoring of a generated object under v1, mean of {len(meshes)}",
+        f"scoring of a generated object under v1, mean of {len(found)}",
         "s",
         spread(taken["ours"]).times(each),
         PLAIN,
