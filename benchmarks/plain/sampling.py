@@ -1,4 +1,4 @@
-"""MAR's sampling loop written plainly: one algorithm, three ways of doing more work than needed, each with a switch.
+"""MAR's sampling loop written plainly: one algorithm, four ways of doing more work than needed, each with a switch.
 
 The random numbers are drawn in the order of `methods.mar3d.sampling.sample`, so that the samples are the same.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.layers.diffusion import Diffusion
+from methods.layers.diffusion import Diffusion, StepDenoiser
 from methods.mar3d.mar import MaskedAutoregressive
 from methods.mar3d.sampling import guidance, is_guided, masked_after
 
@@ -24,12 +24,14 @@ class Plain:
 
     conditions: the image encoder and the buffer run anew in each step, not once. two_passes: the unconditional branch
     runs by itself, in the transformer and in the head, not in one batch with the conditional one. all_tokens: every
-    latent place enters the diffusion head in each step and what is not new is thrown away.
+    latent place enters the diffusion head in each step and what is not new is thrown away. head: in each diffusion step
+    the head embeds time and z and modulates anew, not ahead for many steps at once.
     """
 
     conditions: bool = True
     two_passes: bool = True
     all_tokens: bool = True
+    head: bool = True
 
 
 @torch.no_grad()
@@ -82,7 +84,7 @@ def sample(
             params["guidance_schedule"], params["guidance"], masked=left, tokens=tokens, step=step, steps=len(schedule)
         )
         drawn = diffusion.sample(
-            _denoiser(model, [branch.flatten(0, 1) for branch in z], weight, two_passes=plain.two_passes),
+            _denoiser(model, diffusion.timesteps, [branch.flatten(0, 1) for branch in z], weight, plain),
             noise.flatten(1, 2),
             sampler=params["sampler"],
             temperature=params["temperature"],
@@ -92,16 +94,23 @@ def sample(
     return latents
 
 
-def _denoiser(model: MaskedAutoregressive, z: list[Tensor], weight: float, *, two_passes: bool):
+def _denoiser(model: MaskedAutoregressive, times: Tensor, z: list[Tensor], weight: float, plain: Plain) -> StepDenoiser:
     """The head under guidance for z: [conditional] or [conditional, unconditional], each (n, width)."""
 
-    def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        if len(z) == 1:
-            return model.head(x, t, z[0])
-        if two_passes:
-            conditional, unconditional = (model.head(x, t, branch).float() for branch in z)
+    def head(z: Tensor) -> StepDenoiser:
+        if plain.head:
+            return lambda x, step: model.head(x, times[step].expand(len(x)), z)
+        return model.head.at(times, z)
+
+    if len(z) == 1:
+        return head(z[0])
+    heads = [head(branch) for branch in z] if plain.two_passes else [head(torch.cat(z))]
+
+    def denoiser(x: Tensor, step: int) -> Tensor:
+        if plain.two_passes:
+            conditional, unconditional = (branch(x, step).float() for branch in heads)
         else:
-            conditional, unconditional = model.head(x.repeat(2, 1), t.repeat(2), torch.cat(z)).float().chunk(2)
+            conditional, unconditional = heads[0](x.repeat(2, 1), step).float().chunk(2)
         prediction_c, variance = conditional.chunk(2, -1)
         prediction_u = unconditional.chunk(2, -1)[0]
         return torch.cat([prediction_u + weight * (prediction_c - prediction_u), variance], -1)

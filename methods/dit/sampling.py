@@ -77,7 +77,8 @@ def sample(
         return euler(lambda x, t: output(x, TIMES * t), draws(1)[0], steps=params["steps"], shift=params["shift"])
     diffusion = Diffusion(TIMES, params["steps"], device, model.prediction)
 
-    def denoiser(x: Tensor, t: Tensor) -> Tensor:
+    def denoiser(x: Tensor, step: int) -> Tensor:
+        t = diffusion.timesteps[step].expand(len(x))
         prediction, variance = output(x.unflatten(1, shape), t).chunk(2, -1)
         return torch.cat([prediction.flatten(1), variance.flatten(1)], -1)
 

@@ -17,6 +17,8 @@ from torch import Tensor
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x (n, c), t (n,) int64) -> (n, 2c): the prediction (of noise or velocity) and raw variance."""
+StepDenoiser = Callable[[Tensor, int], Tensor]
+"""The same in sampling, where all of x stands at one time, `Diffusion.timesteps[step]`: (x (n, c), step) -> (n, 2c)."""
 
 PREDICTIONS = ("noise", "velocity")
 """What a network predicts: noise, or velocity sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0 (Salimans and Ho 2022,
@@ -85,14 +87,16 @@ class Diffusion:
         a = self.alpha_bar[t][:, None]
         return a.sqrt() * x0 + (1 - a).sqrt() * noise
 
-    def _x0(self, x: Tensor, t: Tensor, predicted: Tensor) -> Tensor:
-        a = self.alpha_bar[t][:, None]
+    # Below, t (n,) is of each row of x, or an int of all of them: then what is looked up broadcasts.
+
+    def _x0(self, x: Tensor, t: Tensor | int, predicted: Tensor) -> Tensor:
+        a = self.alpha_bar[t][..., None]
         if self.prediction == "velocity":
             return a.sqrt() * x - (1 - a).sqrt() * predicted
         return (x - (1 - a).sqrt() * predicted) / a.sqrt()
 
-    def _noise(self, x: Tensor, t: Tensor, x0: Tensor) -> Tensor:
-        a = self.alpha_bar[t][:, None]
+    def _noise(self, x: Tensor, t: Tensor | int, x0: Tensor) -> Tensor:
+        a = self.alpha_bar[t][..., None]
         return (x - a.sqrt() * x0) / (1 - a).sqrt()
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -102,12 +106,12 @@ class Diffusion:
         a = self.alpha_bar[t][:, None]
         return a.sqrt() * noise - (1 - a).sqrt() * x0
 
-    def _mean(self, x: Tensor, t: Tensor, x0: Tensor) -> Tensor:
-        return self.mean_x0[t][:, None] * x0 + self.mean_xt[t][:, None] * x
+    def _mean(self, x: Tensor, t: Tensor | int, x0: Tensor) -> Tensor:
+        return self.mean_x0[t][..., None] * x0 + self.mean_xt[t][..., None] * x
 
-    def _log_variance(self, raw: Tensor, t: Tensor) -> Tensor:
+    def _log_variance(self, raw: Tensor, t: Tensor | int) -> Tensor:
         fraction = (raw + 1) / 2
-        return fraction * self.log_beta[t][:, None] + (1 - fraction) * self.log_posterior[t][:, None]
+        return fraction * self.log_beta[t][..., None] + (1 - fraction) * self.log_posterior[t][..., None]
 
     def loss(self, denoiser: Denoiser, x0: Tensor, *, t: Tensor, noise: Tensor) -> Tensor:
         """Per-sample loss (n,): mean over channels of MSE(prediction) + KL(posterior || model) in bits."""
@@ -120,23 +124,25 @@ class Diffusion:
         return mse + kl.mean(-1) / math.log(2)
 
     @torch.no_grad()
-    def sample(self, denoiser: Denoiser, noise: Tensor, *, sampler: str = "ddpm", temperature: float = 1.0) -> Tensor:
+    def sample(
+        self, denoiser: StepDenoiser, noise: Tensor, *, sampler: str = "ddpm", temperature: float = 1.0
+    ) -> Tensor:
         """Draw samples (n, c) from noise (steps + 1, n, c): the start, then one slice for each step.
 
-        sampler: `ddpm` (ancestral, learned variance, x0 not clipped) or `ddim` (deterministic, eta = 0).
+        sampler: `ddpm` (ancestral, learned variance, x0 not clipped) or `ddim` (deterministic, eta = 0). temperature:
+        factor of the noise that `ddpm` adds.
         """
         if sampler not in ("ddpm", "ddim"):
             raise ValueError(f"sampler must be ddpm or ddim, got {sampler!r}")
         x = noise[0]
-        for i in reversed(range(self.steps)):
-            t = torch.full((len(x),), i, device=x.device)
-            predicted, raw = denoiser(x, self.timesteps[t]).float().chunk(2, -1)
-            x0 = self._x0(x, t, predicted)
+        for step in reversed(range(self.steps)):
+            predicted, raw = denoiser(x, step).float().chunk(2, -1)
+            x0 = self._x0(x, step, predicted)
             if sampler == "ddim":
-                a = self.alpha_bar_previous[i]
-                x = a.sqrt() * x0 + (1 - a).sqrt() * self._noise(x, t, x0)
+                a = self.alpha_bar_previous[step]
+                x = a.sqrt() * x0 + (1 - a).sqrt() * self._noise(x, step, x0)
             else:
-                x = self._mean(x, t, x0)
-                if i > 0:
-                    x = x + temperature * (0.5 * self._log_variance(raw, t)).exp() * noise[self.steps - i]
+                x = self._mean(x, step, x0)
+                if step > 0 and temperature:
+                    x = x + temperature * (0.5 * self._log_variance(raw, step)).exp() * noise[self.steps - step]
         return x

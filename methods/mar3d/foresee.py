@@ -166,7 +166,7 @@ def sampling_flops(params: Params, name: str, settings: Params, sizes: Sizes) ->
     """FLOPs of drawing one object's tokens, as `sampling.sample` does it (a test counts that and compares).
 
     A step's cost is a polynomial of second degree in the number of known tokens (linear layers, attention), so that
-    three counts give it at every step of the schedule; the head's is the same for every token and diffusion step.
+    three counts give it at every step of the schedule; the head's grows by the same for every token.
     """
     with META:
         model = build_mar(params, name, sizes.image_size).eval().requires_grad_(False)
@@ -184,17 +184,25 @@ def sampling_flops(params: Params, name: str, settings: Params, sizes: Sizes) ->
         places = torch.zeros((copies, known), dtype=torch.int64, device=META)
         return counted(lambda: model.predict(buffer, latents, places))[1]
 
-    def head() -> Tensor:
-        x, z = torch.zeros((copies, model.channels), device=META), torch.zeros((copies, buffer.shape[-1]), device=META)
-        return model.head(x, torch.zeros(copies, device=META), z)
+    def head(new: int) -> int:
+        x, z = (torch.zeros((copies * new, width), device=META) for width in (model.channels, buffer.shape[-1]))
+        times = torch.zeros(settings["diffusion_steps"], device=META)
+
+        def denoise() -> None:
+            denoiser = model.head.at(times, z)
+            for step in range(len(times)):
+                denoiser(x, step)
+
+        return counted(denoise)[1]
 
     buffer, conditioned = counted(buffers)
     at = np.array([0, model.tokens // 2, model.tokens])
     cost = np.polynomial.Polynomial.fit(at, [predict(int(known)) for known in at], 2)
     left = masked_after(model.tokens, settings["steps"], settings["schedule"])
     known = model.tokens - np.array([model.tokens, *left[:-1]])  # before each step
-    per_token = counted(head)[1] * settings["diffusion_steps"]
-    return float(conditioned + cost(known).sum() + model.tokens * per_token)
+    per_token = head(2) - head(1)
+    per_step = head(1) - per_token
+    return float(conditioned + cost(known).sum() + len(known) * per_step + model.tokens * per_token)
 
 
 @torch.no_grad()

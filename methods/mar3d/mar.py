@@ -7,17 +7,21 @@ the same module with more tokens and, in the buffer, the noised LR tokens beside
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from methods.layers.attention import Block
-from methods.layers.diffusion import Diffusion, time_features
+from methods.layers.diffusion import Diffusion, StepDenoiser, time_features
 from methods.layers.image_encoder import ImageConditioned
 from methods.training.draws import WHOLE, Share
+
+AHEAD = 2**24
+"""Numbers, at most, that a head computes ahead of its steps: 64 MiB in float32."""
 
 
 class HeadBlock(nn.Module):
@@ -29,8 +33,9 @@ class HeadBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale, gate = self.modulation(condition).chunk(3, -1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """x: (n, width). modulation: (n, 3 * width), what `self.modulation` makes of the condition."""
+        shift, scale, gate = modulation.chunk(3, -1)
         return x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
 
 
@@ -51,11 +56,37 @@ class DiffusionHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        c = self.time(time_features(t)) + self.condition(z)
+        return self._denoised(x, self._modulations(self.time(time_features(t)) + self.condition(z)))
+
+    def at(self, times: Tensor, z: Tensor) -> StepDenoiser:
+        """(x (n, c), step) -> what `forward` returns for x, times[step] and z (n, condition), with less work a step.
+
+        What does not depend on x is computed ahead: the embeddings once, the modulations of many steps in one product,
+        of as many as fit `AHEAD`. One step's products are small, and a loop over them is bound by the calls.
+        """
+        embedded, condition = self.time(time_features(times)), self.condition(z)
+        widths = 3 * len(self.blocks) + 2
+        together = max(1, AHEAD // (widths * condition.numel()))
+
+        @functools.lru_cache(maxsize=1)
+        def modulations(part: int) -> list[Tensor]:
+            return self._modulations(embedded[part * together : (part + 1) * together, None] + condition)
+
+        def denoise(x: Tensor, step: int) -> Tensor:
+            part, within = divmod(step, together)
+            return self._denoised(x, [values[within] for values in modulations(part)])
+
+        return denoise
+
+    def _modulations(self, condition: Tensor) -> list[Tensor]:
+        """Of each block, and of the output, for conditions (..., width)."""
+        return [block.modulation(condition) for block in self.blocks] + [self.modulation(condition)]
+
+    def _denoised(self, x: Tensor, modulations: Sequence[Tensor]) -> Tensor:
         x = self.input(x)
-        for block in self.blocks:
-            x = block(x, c)
-        shift, scale = self.modulation(c).chunk(2, -1)
+        for block, modulation in zip(self.blocks, modulations[:-1], strict=True):
+            x = block(x, modulation)
+        shift, scale = modulations[-1].chunk(2, -1)
         return self.output(self.norm(x) * (1 + scale) + shift)
 
 

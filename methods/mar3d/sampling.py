@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.layers.diffusion import Diffusion
+from methods.layers.diffusion import Diffusion, StepDenoiser
 from methods.mar3d.examples import augment
 from methods.mar3d.mar import MaskedAutoregressive
 
@@ -57,6 +57,21 @@ def is_guided(params: Mapping[str, Any]) -> bool:
     return params["guidance"] != 1.0 or params["guidance_schedule"] == "paper"
 
 
+def _guided(head: StepDenoiser, weight: float) -> StepDenoiser:
+    """A head for n conditional and n unconditional z as a denoiser of x (n, c).
+
+    Both halves start from the same noise; the variance is the conditional one, unguided.
+    """
+
+    def denoiser(x: Tensor, step: int) -> Tensor:
+        conditional, unconditional = head(x.repeat(2, 1), step).float().chunk(2)
+        prediction_c, variance = conditional.chunk(2, -1)
+        prediction_u = unconditional.chunk(2, -1)[0]
+        return torch.cat([prediction_u + weight * (prediction_c - prediction_u), variance], -1)
+
+    return denoiser
+
+
 @torch.no_grad()
 def sample(
     model: MaskedAutoregressive,
@@ -94,16 +109,9 @@ def sample(
         weight = guidance(
             params["guidance_schedule"], params["guidance"], masked=left, tokens=tokens, step=step, steps=len(schedule)
         )
-
-        def denoiser(x: Tensor, t: Tensor, z: Tensor = z, weight: float = weight) -> Tensor:
-            if not guided:
-                return model.head(x, t, z)
-            # Both halves start from the same noise; the variance is the conditional one, unguided.
-            conditional, unconditional = model.head(x.repeat(2, 1), t.repeat(2), z).float().chunk(2)
-            prediction_c, variance = conditional.chunk(2, -1)
-            prediction_u = unconditional.chunk(2, -1)[0]
-            return torch.cat([prediction_u + weight * (prediction_c - prediction_u), variance], -1)
-
+        denoiser = model.head.at(diffusion.timesteps, z)
+        if guided:
+            denoiser = _guided(denoiser, weight)
         drawn = diffusion.sample(denoiser, noise, sampler=params["sampler"], temperature=params["temperature"])
         latents[rows, new] = drawn.view(b, new.shape[1], model.channels)
         current = left

@@ -27,7 +27,7 @@ def samples(name, plain, **changes):
     return sampling.sample(model, *inputs, rngs=rngs, params=settings, plain=plain)
 
 
-@pytest.mark.parametrize("switches", list(itertools.product([False, True], repeat=3)))
+@pytest.mark.parametrize("switches", list(itertools.product([False, True], repeat=4)))
 def test_every_plain_way_gives_the_same_samples(switches):
     ours = samples("hr", None)
     torch.testing.assert_close(samples("hr", Plain(*switches)), ours, atol=1e-4, rtol=0)

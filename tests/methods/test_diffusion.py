@@ -34,8 +34,8 @@ def test_the_optimal_denoiser_of_a_gaussian_samples_that_gaussian(sampler):
     process = Diffusion(1000, 100)
     full = Diffusion(1000)
 
-    def denoiser(x, t):
-        a = full.alpha_bar[t][:, None]
+    def denoiser(x, step):
+        a = full.alpha_bar[process.timesteps[step]]
         # E[noise | x] for x0 ~ N(mean, std^2), in closed form
         noise = (1 - a).sqrt() * (x - a.sqrt() * mean) / (a * std**2 + 1 - a)
         return torch.cat([noise, torch.full_like(noise, -1.0)], -1)
@@ -51,8 +51,8 @@ def test_the_optimal_denoiser_of_a_gaussian_samples_that_gaussian(sampler):
 def test_a_small_error_of_the_denoiser_stays_small(steps, sampler):
     process, full, g = Diffusion(1000, steps), Diffusion(1000), torch.Generator().manual_seed(0)
 
-    def denoiser(x, t):  # of N(0, 1), with the error of bf16 arithmetic
-        noise = (1 - full.alpha_bar[t][:, None]).sqrt() * x
+    def denoiser(x, step):  # of N(0, 1), with the error of bf16 arithmetic
+        noise = (1 - full.alpha_bar[process.timesteps[step]]).sqrt() * x
         noise = noise + 0.01 * torch.randn(noise.shape, generator=g)
         return torch.cat([noise, torch.full_like(noise, -1.0)], -1)
 
@@ -87,8 +87,8 @@ def test_velocity_and_noise_of_the_same_x0_are_one_process():
     for prediction in PREDICTIONS:
         process = Diffusion(1000, 50, prediction=prediction)
 
-        def denoiser(x, t, process=process):
-            a = full.alpha_bar[t][:, None].double()
+        def denoiser(x, step, process=process):
+            a = full.alpha_bar[process.timesteps[step]].double()
             noise = (x.double() - a.sqrt() * m) / (1 - a).sqrt()
             exact = noise if process.prediction == "noise" else a.sqrt() * noise - (1 - a).sqrt() * m
             return torch.cat([exact, torch.full_like(exact, 0.3)], -1)

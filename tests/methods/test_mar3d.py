@@ -111,6 +111,17 @@ def test_eq_9_as_printed_guides_at_scale_one_too():
     assert (printed - draw(model, sampling(guidance=1.0))).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("ahead", [0, 700, 2**24])  # one step at a time, a few, all; in any order
+def test_the_head_ahead_of_its_steps_is_the_head(ahead, monkeypatch):
+    model, times = small_mar(), torch.tensor([0, 3, 500, 750, 999])
+    monkeypatch.setattr("methods.mar3d.mar.AHEAD", ahead)
+    g = torch.Generator().manual_seed(0)
+    x, z = (torch.randn((2, n), generator=g) for n in (model.channels, model.head.condition.in_features))
+    denoise = model.head.at(times, z)
+    for step in (4, 3, 2, 1, 0, 3):
+        torch.testing.assert_close(denoise(x, step), model.head(x, times[step].expand(2), z))
+
+
 def test_an_object_does_not_depend_on_its_neighbours():
     model = small_mar()
     together = draw(model, sampling())
