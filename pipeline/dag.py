@@ -65,12 +65,13 @@ class Dag:
         self.config = config
         self.dataset, self.scale = config["dataset"], config["scale"]
         self.source = config["datasets"][self.dataset]
-        self.objects = list_objects(self.source)
+        self.trained_on = self.source.get("trained_on") or self.dataset
+        splits = SPLITS if self.trained_on == self.dataset else ("test",)  # of a test set, whatever else it lists
+        self.objects = [spec for spec in list_objects(self.source) if spec.split in splits]
         self.objects_of: dict[str, list[ObjectSpec]] = {split: [] for split in SPLITS}
         for spec in self.objects:
             self.objects_of[spec.split].append(spec)
-        self.trained_on = self.source.get("trained_on") or self.dataset
-        for split in SPLITS if self.trained_on == self.dataset else ("test",):
+        for split in splits:
             if not self.objects_of[split]:
                 raise UserError(f"the dataset {self.dataset!r} has no object in its {split} split; give it some")
         if self.trained_on != self.dataset:

@@ -318,7 +318,7 @@ def downloaded(tmp_path, **more):
 
 
 def test_a_shard_of_downloaded_objects_waits_for_its_own_acquisition(tmp_path):
-    mine = dag(dataset="scans", datasets={"scans": downloaded(tmp_path)})
+    mine = dag(dataset="away", datasets={"away": downloaded(tmp_path)})
     card = wildcards(split="train", shard="00001")
     (path,) = mine.acquired(card)
     job = json.loads(mine.acquire_job(card))
@@ -329,7 +329,7 @@ def test_a_shard_of_downloaded_objects_waits_for_its_own_acquisition(tmp_path):
 
 def test_a_mirror_prepares_nothing_again_and_other_licences_do(tmp_path):
     plain, mirror, other = (
-        dag(dataset="scans", datasets={"scans": downloaded(tmp_path, **more)})
+        dag(dataset="away", datasets={"away": downloaded(tmp_path, **more)})
         for more in ({}, {"url": "http://mirror.example"}, {"licences": ["cc0"]})
     )
     card = wildcards(split="test", shard="00000")
@@ -346,34 +346,34 @@ def test_jobs_grow_with_shards_and_not_with_objects(tmp_path):
 def a_test_set(tmp_path, monkeypatch, train="procedural"):
     """A test set of what is trained on another dataset, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
-    text = "id,split\nobject_001,test\nobject_002,test\n"
+    text = "id,split\nobject_001,test\nobject_002,test\nanother,train\n"
     (tmp_path / "test.csv").write_text(text)
     entry = {"source": "gso", "root": "raw", "lists": [{"path": str(tmp_path / "test.csv")}], "trained_on": train}
-    return {"dataset": "scans", "datasets": {"scans": entry}}
+    return {"dataset": "away", "datasets": {"away": entry}}
 
 
 def test_a_test_set_takes_the_stages_of_the_dataset_it_is_trained_on(tmp_path, monkeypatch):
-    scans, home = dag(**a_test_set(tmp_path, monkeypatch)), dag()
+    away, home = dag(**a_test_set(tmp_path, monkeypatch)), dag()
     card = wildcards(method="mar3d", variant="full", seed="0")
     with pytest.raises(UserError, match="test set of what is trained on procedural: run dataset=procedural first"):
-        scans.stages_of(card)
+        away.stages_of(card)
     for path in home.stages_of(card):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text("{}")
-    assert scans.stages_of(card) == home.stages_of(card)
-    assert "--trained-on procedural" in scans.generate_arguments(
+    assert away.stages_of(card) == home.stages_of(card)
+    assert "--trained-on procedural" in away.generate_arguments(
         card
-    ) and "--dataset scans" in scans.generate_arguments(card)
+    ) and "--dataset away" in away.generate_arguments(card)
     assert "--trained-on" not in home.generate_arguments(card)
-    assert len(scans.shards(None)) == 1  # nothing but the test split is prepared
-    assert scans.rows("table2")[0].startswith("runs/scans/")
+    assert len(away.shards(None)) == 1  # nothing but the test split is prepared
+    assert away.rows("table2")[0].startswith("runs/away/")
 
 
 def test_a_test_set_is_not_one_that_was_taught(tmp_path, monkeypatch):
     given = a_test_set(tmp_path, monkeypatch, train="other")
     given["datasets"]["other"] = downloaded(tmp_path)
     with pytest.raises(
-        UserError, match="2 test objects of scans are in the training data of other, for example object_00"
+        UserError, match="2 test objects of away are in the training data of other, for example object_00"
     ):
         dag(**given)
 
@@ -387,10 +387,10 @@ def test_stages_that_came_without_their_training_lists_are_tested_with_a_warning
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{}")
     assert dag(**given).stages_of(wildcards(method="mean_shape", variant="full", seed="0"))
-    assert "nothing says whether test objects of scans are in the training data of objaverse" in capsys.readouterr().err
-    assert list(lists_of(dag(**given))[1]) == ["scans"]
+    assert "nothing says whether test objects of away are in the training data of objaverse" in capsys.readouterr().err
+    assert list(lists_of(dag(**given))[1]) == ["away"]
 
 
 def test_a_test_set_of_a_dataset_that_is_not_known_is_one_sentence(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"datasets\.scans\.trained_on: .*no other dataset 'procedurall'"):
+    with pytest.raises(UserError, match=r"datasets\.away\.trained_on: .*no other dataset 'procedurall'"):
         dag(**a_test_set(tmp_path, monkeypatch, train="procedurall"))
