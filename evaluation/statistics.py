@@ -41,7 +41,7 @@ class Effect(Interval):
 def bootstrap_mean(
     values: np.ndarray, *, rng: np.random.Generator, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Interval:
-    """Mean over objects (and seeds) with a percentile bootstrap interval.
+    """Mean over objects (and seeds) with an expanded percentile bootstrap interval (see `_expanded`).
 
     values: (n_objects,) or (n_objects, n_seeds). An object with a value that is not finite (as volume IoU against an
     open ground truth) is left out with all its seeds. With one seed only objects are resampled: the interval then
@@ -52,7 +52,7 @@ def bootstrap_mean(
     if n < 2:
         return Interval(float(table.mean()) if n else float("nan"), float("nan"), float("nan"), n, k)
     means = _resampled_means(table, resamples, rng)
-    tail = (1 - level) / 2
+    tail = (1 - _expanded(level, n)) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(table.mean()), float(low), float(high), n, k)
 
@@ -64,13 +64,12 @@ def paired_effect(
 
     differences: (n_objects,) or (n_objects, n_seeds); objects as in `bootstrap_mean`. How far are resampled means from
     the sample's? p: how often as far as that is from 0; the interval: as far as `level` of them are. Both are widened
-    from the normal to Student's t with n - 1 degrees of freedom (the expanded percentile interval, Hesterberg 2015,
-    The American Statistician 69), since of few objects a plain one is too narrow. So the interval leaves out 0 where
-    p < 1 - level. Not studentised: a single failed object, whose worst value most resamples have and others have not,
-    would make such intervals many times as wide as their mean. With several seeds the standard error is that of two
-    crossed random factors; few can be resampled in few ways, so Student's t with one degree of freedom less than there
-    are seeds has to agree: whatever the seeds' share of the variance, the level is kept, and two seeds decide hardly
-    anything. No p-value is below 2^(1 - n), that of n signs which agree.
+    (see `_expanded`). So the interval leaves out 0 where p < 1 - level. Not studentised: a single failed object, whose
+    worst value most resamples have and others have not, would make such intervals many times as wide as their mean.
+    With several seeds the standard error is that of two crossed random factors; few can be resampled in few ways, so
+    Student's t with one degree of freedom less than there are seeds has to agree: whatever the seeds' share of the
+    variance, the level is kept, and two seeds decide hardly anything. No p-value is below 2^(1 - n), that of n signs
+    which agree.
     """
     table = _measured(differences)
     n, k = table.shape
@@ -81,11 +80,9 @@ def paired_effect(
     if error <= 1e-12 * np.abs(table).max():  # all differences are the same number
         return Effect(mean, mean, mean, n, k, 1.0 if mean == 0 else max(1 / (resamples + 1), least))
     away = np.abs(_resampled_means(table, resamples, rng) - mean)
-    narrow = np.sqrt((n - 1) / n)  # a resample's spread has n where a standard error has n - 1
     tail = (int((away >= abs(mean) * (1 - 1e-12)).sum()) + 1) / (resamples + 1)
-    p = 2 * float(special.stdtr(n - 1, special.ndtri(tail / 2) * narrow))
-    wider = 2 * special.ndtr(special.stdtrit(n - 1, (1 + level) / 2) / narrow) - 1
-    reach = float(np.quantile(away, wider, method="higher"))
+    p = 2 * float(special.stdtr(n - 1, special.ndtri(tail / 2) * _narrow(n)))
+    reach = float(np.quantile(away, _expanded(level, n), method="higher"))
     if k > 1:
         p = max(p, 2 * float(special.stdtr(k - 1, -abs(mean) / error)))
         reach = max(reach, float(special.stdtrit(k - 1, (1 + level) / 2)) * error)
@@ -113,6 +110,20 @@ def _measured(values: np.ndarray) -> np.ndarray:
     if table.ndim != 2 or table.shape[1] == 0:
         raise ValueError(f"values of shape {np.shape(values)}: expected (n_objects,) or (n_objects, n_seeds)")
     return table[np.isfinite(table).all(axis=1)]
+
+
+def _narrow(n: int) -> float:
+    """What the spread of resampled means of n is of a standard error: it has n where that has n - 1."""
+    return float(np.sqrt((n - 1) / n))
+
+
+def _expanded(level: float, n: int) -> float:
+    """The share of resampled means of n that an interval of this level must hold.
+
+    From the normal to Student's t with n - 1 degrees of freedom: the expanded percentile interval (Hesterberg 2015, The
+    American Statistician 69), since of few objects a plain one is too narrow.
+    """
+    return float(2 * special.ndtr(special.stdtrit(n - 1, (1 + level) / 2) / _narrow(n)) - 1)
 
 
 def _standard_error(table: np.ndarray) -> float:

@@ -60,10 +60,10 @@ ARTEFACTS = {
         Artefact("table2", ("table2.csv", "table2.md", "table2_by_category.csv"), options=("held_out",)),
         Artefact("table_s1", ("table_s1.csv", "table_s1.md"), reads=("table_s1.yaml",), options=("root",)),
         Artefact("schedules", ("schedules.csv", "schedules.md"), reads=("schedules.yaml",)),
-        Artefact("figure3", ("figure3.pdf", "figure3.png"), (), OF_MESHES, PICTURES),
-        Artefact("figure4", ("figure4.pdf", "figure4.png", "figure4.csv"), (), (), STUDY),
-        Artefact("figure5", ("figure5.pdf", "figure5.png"), ("figure5.yaml",), OF_MESHES, PICTURES),
-        Artefact("figure6", ("figure6.pdf", "figure6.png"), (), OF_MESHES, PICTURES),
+        Artefact("figure3", ("figure3.pdf", "figure3.png", "figure3.csv"), (), OF_MESHES, PICTURES),
+        Artefact("figure4", ("figure4.pdf", "figure4.png", "figure4.csv"), (), ("root",), STUDY),
+        Artefact("figure5", ("figure5.pdf", "figure5.png", "figure5.csv"), ("figure5.yaml",), OF_MESHES, PICTURES),
+        Artefact("figure6", ("figure6.pdf", "figure6.png", "figure6.csv"), (), OF_MESHES, PICTURES),
         Artefact("claims", ("claims.csv", "claims.md"), reads=("published.yaml", "claims.yaml"), mixed=True),
     )
 }

@@ -75,10 +75,11 @@ def table(
         else:
             line |= dict.fromkeys(COUNTS, 0) | {"rows_hash": ""}
         lines[name] = line
-    for name, found in judge(family, level=spec["level"], test=comparison.effect_of).items():
+    failed = sum(line["status"].startswith("failed") for line in lines.values())
+    for name, found in judge(family, level=spec["level"], test=comparison.effect_of, failed=failed).items():
         effect = found.effect
         lines[name] |= {"effect": effect.mean, "effect_low": effect.low, "effect_high": effect.high}
-        lines[name] |= {"p": found.effect.p, "p_holm": found.p_holm, "family": len(family), "verdict": found.verdict}
+        lines[name] |= {"p": effect.p, "p_holm": found.p_holm, "family": len(family) + failed, "verdict": found.verdict}
     frame = comparison.frame_of(list(lines.values()), COLUMNS)
     return frame.astype({"family": "Int64"})
 
@@ -118,12 +119,13 @@ def published_effect(stated: Contrast, metric: str, protocol: Protocol, printed:
 
 
 def _status(parts: Mapping[str, pd.DataFrame]) -> str:
-    """`ok`, with what failed; `failed: …` if nothing of a setting succeeded; `not run: …` if one has no rows."""
+    """`ok`, with how many rows of each setting failed; `failed: …` if all of one did; `not run: …` without rows."""
     absent = [name for name, part in parts.items() if not len(part)]
     broken = [name for name, part in parts.items() if len(part) and not comparison.measured(part)]
     if broken:
         return "failed: " + "; ".join(f"{name}: {comparison.status(parts[name])}" for name in broken)
     if absent:
         return f"not run: no rows of {', '.join(absent)}"
-    failed = sum(comparison.counts(part)["n_failed"] for part in parts.values())
-    return f"ok, {failed} failed" if failed else "ok"
+    failed = {name: comparison.counts(part)["n_failed"] for name, part in parts.items()}
+    some = ", ".join(f"{name} {count}" for name, count in failed.items() if count)
+    return f"ok, failed: {some}" if some else "ok"

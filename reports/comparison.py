@@ -19,7 +19,7 @@ from core.randomness import numpy_rng
 from evaluation.protocol import Protocol
 from evaluation.statistics import Effect, bootstrap_mean, paired_effect
 from reports import rows
-from reports.settings import Setting
+from reports.settings import Setting, differs_by_seed
 
 METRICS = ("fscore", "cd", "nc")
 INTERVAL = ("", "_low", "_high")
@@ -93,9 +93,8 @@ def values(mine: pd.DataFrame, metric: str, protocol: Protocol) -> tuple[list[st
 def paired(parts: Mapping[str, pd.DataFrame], metric: str, protocol: Protocol) -> dict[str, np.ndarray]:
     """The values of several settings (name -> its rows) over the same objects and seeds, (n_objects, n_seeds) each.
 
-    The seeds are those that all have; a setting with one seed, such as a control without randomness, stands beside
-    every seed of the others. Raises UserError if the settings have no seed in common, or were scored on different
-    objects or views.
+    The seeds are those that all have; a setting that no seed changes, such as a control, stands beside every seed of
+    the others. Raises UserError if the settings have no seed in common, or were scored on different objects or views.
     """
     seen = {name: set(zip(mine["object"], mine["view"], strict=True)) for name, mine in parts.items()}
     first = next(iter(parts))
@@ -103,13 +102,13 @@ def paired(parts: Mapping[str, pd.DataFrame], metric: str, protocol: Protocol) -
         if seen[name] != seen[first]:
             raise UserError(f"{name} and {first} were scored on different objects or views; score both again")
     seeds = {name: {int(seed) for seed in mine["seed"].unique()} for name, mine in parts.items()}
-    several = [own for own in seeds.values() if len(own) > 1]
-    common = sorted(set.intersection(*several)) if several else [0]
+    differing = {name: own for name, own in seeds.items() if len(own) > 1 or differs_by_seed(name)}
+    common = sorted(set.intersection(*differing.values())) if differing else [0]
     if not common:
         raise UserError(f"{', '.join(parts)} have no seed in common; run them with the same seeds")
     tables = {}
     for name, mine in parts.items():
-        chosen = mine if len(seeds[name]) == 1 else mine[mine["seed"].isin(common)]
+        chosen = mine[mine["seed"].isin(common)] if name in differing else mine
         table = values(chosen, metric, protocol)[1]
         tables[name] = np.broadcast_to(table, (len(table), len(common)))
     return tables

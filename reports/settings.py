@@ -36,6 +36,12 @@ def setting(name: str) -> Setting:
     return Setting(method, variant, label, control, chosen.published)
 
 
+def differs_by_seed(name: str) -> bool:
+    """Whether another seed gives a setting other meshes; so it is taken to be where no method offers it."""
+    found = registry.load_methods().get(specs.parse_setting(name)[0])
+    return found is None or found.differs_by_seed
+
+
 def planned(name: str, label: str | None = None) -> Setting:
     """The setting of a name that a report plans for: one that no method offers yet is named after itself."""
     method, variant = specs.parse_setting(name)

@@ -23,7 +23,8 @@ from reports.schedules import refuse_unknown
 from reports.settings import Setting, planned
 
 FILE = Path(__file__).with_name("table_s1.yaml")
-COSTS = ("parameters", "training_flops", "sampling_flops", *(f"seconds{suffix}" for suffix in INTERVAL))
+FLOPS = ("training_flops", "all_training_flops", "sampling_flops")
+COSTS = ("parameters", *FLOPS, *(f"seconds{suffix}" for suffix in INTERVAL))
 COLUMNS = (
     "matching", "column", "setting", "method", "variant", "against",
     *(f"{metric}{suffix}" for metric in METRICS for suffix in (*SUMMARY, *DIFFERENCE)),
@@ -93,13 +94,17 @@ def page(frame: pd.DataFrame, protocol: Protocol) -> str:
     header = ["", "setting"]
     for metric in METRICS:
         header += [titles[metric], "− MAR"]
-    header += ["parameters", "training FLOPs", "FLOPs a sample", "seconds a sample", "objects", "seeds", "status"]
+    header += ["parameters", "training FLOPs", "with the optimiser's", "FLOPs a sample", "seconds a sample"]
+    header += ["objects", "seeds", "status"]
     text = (
         f"Table S1: {markdown.of(frame.iloc[0])}. The numbers behind Figure 5. Mean over objects with its 95 %"
         " bootstrap interval; failed objects count with the worst values.\n"
         "− MAR: paired difference to the MAR column of the same design ((a) and flow to (e), (b) to (f), (c) to (g),"
-        " (d) to (h)). Parameters and training FLOPs: of the generator's stages, without the VAE that all share. A"
-        " sample: the latents of one object; its seconds are as the machine was loaded then, so FLOPs compare better.\n"
+        " (d) to (h)). Parameters and training FLOPs: of the generator's stages, without the VAE that all share."
+        " Matched are forward and backward passes; an optimiser like Muon adds products of its own. A sample: the"
+        " latents of one object; its seconds are as the machine was loaded then, so FLOPs compare better.\n"
+        "Learning rate and guidance were searched for MAR-LR, DiT-LR and (guidance alone) flow, at `cpu`, on procedural"
+        " shapes; the other DiT settings take DiT-LR's (methods/dit/README.md).\n"
     )
     for matching, part in frame.groupby("matching", sort=False):
         lines = []
@@ -108,7 +113,7 @@ def page(frame: pd.DataFrame, protocol: Protocol) -> str:
             cells = [name, str(row["setting"])]
             for metric in METRICS:
                 cells += [markdown.interval(row, metric), markdown.interval(row, f"{metric}_difference", sign=True)]
-            cells += [_large(row[cost]) for cost in ("parameters", "training_flops", "sampling_flops")]
+            cells += [_large(row[cost]) for cost in ("parameters", *FLOPS)]
             cells.append(markdown.interval(row, "seconds"))
             cells += [str(row["n_objects"]), str(row["n_seeds"]), markdown.escaped(row["status"])]
             lines.append(cells)

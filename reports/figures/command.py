@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from evaluation.protocol import Protocol
     from reports.figures.gallery import Gallery
+    from reports.figures.material import Material
 
 FIGURES = {
     "figure3": "normal maps of each method beside the condition image and the truth",
@@ -34,10 +35,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         command.add_argument("--protocol", default="v1")
         command.add_argument("--settings", nargs="*", default=[], help="method/variant; the first chooses the objects")
         command.add_argument("--controls", nargs="*", default=[], help="method/variant")
-        command.add_argument("--out", type=Path, default=Path(f"reports/{name}.pdf"), help="the PNG goes beside it")
-        if name != "figure4":
+        command.add_argument("--out", type=Path, default=Path(f"reports/{name}.pdf"), help="PNG and CSV go beside it")
+        pictures = name != "figure4"
+        command.add_argument("--root", type=Path, required=pictures, help="runs/{dataset}/{scale}: meshes, manifests")
+        if pictures:
             command.add_argument("--prepared", type=Path, required=True, help="folder of prepared shards")
-            command.add_argument("--root", type=Path, required=True, help="runs/{dataset}/{scale}, with its meshes")
             command.add_argument("--backend", default="auto", help="who draws: see python -m evaluation backends")
 
 
@@ -61,7 +63,7 @@ def _curves(args: argparse.Namespace, rows: pd.DataFrame, protocol: Protocol) ->
     from reports.figures import figure4, style
 
     stem, dataset, scale = args.out.with_suffix(""), rows["dataset"].iloc[0], rows["scale"].iloc[0]
-    table = figure4.points(rows, protocol, figure4.counts_at(scale))
+    table = figure4.points(rows, protocol, figure4.counts_at(scale), args.root)
     with style.figure(style.TEXT, figure4.HEIGHT) as made:
         figure4.draw(made, table, protocol, dataset=dataset, scale=scale)
         paths = style.save(made, stem)
@@ -70,25 +72,30 @@ def _curves(args: argparse.Namespace, rows: pd.DataFrame, protocol: Protocol) ->
 
 
 def _pictures(args: argparse.Namespace, rows: pd.DataFrame, protocol: Protocol) -> list[Path]:
+    from core.files import write_text
     from evaluation import backends
+    from reports.comparison import to_csv
     from reports.figures import style
-
-    choice = backends.choose(args.backend)
-    with backends.using(choice):
-        gallery, note = _gallery(args, rows, protocol)
-    if choice.rasteriser():
-        note += f" Normal maps by {choice.rasteriser()}."
-    with style.figure(style.TEXT, gallery.height(style.TEXT, note)) as made:
-        gallery.draw(made)
-        style.note(made, note)
-        return style.save(made, args.out.with_suffix(""))
-
-
-def _gallery(args: argparse.Namespace, rows: pd.DataFrame, protocol: Protocol) -> tuple[Gallery, str]:
-    from reports.figures import figure3, figure5, figure6
     from reports.figures.material import Material
 
     material = Material(rows, protocol, args.prepared, args.root / "generated")
+    choice = backends.choose(args.backend)
+    with backends.using(choice):
+        gallery, note = _gallery(args, material)
+    if choice.rasteriser():
+        note += f" Normal maps by {choice.rasteriser()}."
+    stem = args.out.with_suffix("")
+    with style.figure(style.TEXT, gallery.height(style.TEXT, note)) as made:
+        gallery.draw(made)
+        style.note(made, note)
+        paths = style.save(made, stem)
+    write_text(stem.with_suffix(".csv"), to_csv(material.shown(gallery.objects)))
+    return [*paths, stem.with_suffix(".csv")]
+
+
+def _gallery(args: argparse.Namespace, material: Material) -> tuple[Gallery, str]:
+    from reports.figures import figure3, figure5, figure6
+
     if args.command == "figure3":
         names = [*args.settings, *args.controls]
         if not names:

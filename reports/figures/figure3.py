@@ -16,6 +16,7 @@ from reports.figures.normals import look, normal_map, radius_of
 from reports.figures.selection import QUANTILES, in_words
 
 PIXELS = 512  # a side of a picture
+COLOURS = "Colours: normals in camera axes, red right, green up, blue to the camera."
 
 
 def gallery(
@@ -31,6 +32,7 @@ def gallery(
         titles=["condition", *titles, "ground truth"],
         labels=[object for object, _ in chosen],
         rows=rows,
+        objects=chosen,
         lines=2,
     )
     return made, note(material, title_of(ruler), quantiles, material.of(ruler)["object"].nunique())
@@ -83,6 +85,6 @@ def note(material: Material, ruler: str, quantiles: Sequence[float], n: int) -> 
         f"Objects: {in_words(quantiles)} of F@{protocol.report.fscore:g} of “{ruler}” over n = {n} test objects; first"
         " view, first seed. Meshes stand as the protocol aligned them."
         f" F: F-score at {protocol.report.fscore:g} ↑; CD: {cd}{unit} ↓, box [-1, 1]³."
-        " Colours: normals in camera axes, red right, green up, blue to the camera."
+        f" {COLOURS}"
         f" Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name}."
     )

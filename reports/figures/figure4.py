@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,22 +13,28 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from core.errors import UserError
 from core.randomness import numpy_rng
 from evaluation.protocol import Protocol
-from evaluation.statistics import bootstrap_mean
+from evaluation.statistics import Effect, bootstrap_mean
 from methods import registry
 from methods.vae_study.tokens import KINDS, token_counts
 from reports import comparison, rows
+from reports.costs import parameters
 from reports.figures.style import MARKS, note
+from reports.settings import planned
 
 METHOD = "vae_study"
 LABELS = {"pyramid": "pyramid", "single": "single level", "triple": "three cross-attentions on the same points"}
 COUNTS = {"quarter_lr": "LR/4", "lr": "LR", "half_hr": "HR/2", "hr": "HR", "twice_hr": "2×HR"}
+BASE = KINDS[0]
+"""What the other kinds are compared with, object by object: the paper's."""
 COLUMNS = (
-    "kind", "count", "tokens", "method", "variant", "metric", "mean", "low", "high",
+    "kind", "count", "tokens", "parameters", "method", "variant", "metric", "mean", "low", "high",
+    "difference", "difference_low", "difference_high", "p",
     "n_objects", "n_seeds", "n_failed", "dataset", "scale", "protocol", "rows_hash",
 )  # fmt: skip
 BOXES = {"longest_side": "a box for each mesh", "truth": "one box for both meshes", "none": "no box"}
 HEIGHT = 2.75  # inches
-DODGE = 1.06  # neighbours on the axis stand apart by this factor, so that intervals do not hide each other
+DODGE = 1.06  # kinds stand apart on the axis by this factor, so that intervals do not hide each other
+TWIN = 1.02  # and banks of one size of a kind by this one
 
 
 def counts_at(scale: str) -> dict[str, int]:
@@ -44,33 +51,56 @@ def metrics(protocol: Protocol) -> tuple[str, str]:
     return protocol.report.cd, f"viou_{max(protocol.viou)}"
 
 
-def points(all_rows: pd.DataFrame, protocol: Protocol, tokens: Mapping[str, int]) -> pd.DataFrame:
-    """One line for each kind, count and metric: the mean over objects with its interval; columns `COLUMNS`.
+def points(
+    all_rows: pd.DataFrame, protocol: Protocol, tokens: Mapping[str, int], root: Path | None = None
+) -> pd.DataFrame:
+    """One line for each kind, count and metric, columns `COLUMNS`: the mean over objects with its interval, and the
+    paired difference to the pyramid of the same count with the interval and the p-value of one test alone.
 
-    tokens: of each count. A variant without rows has no line. Raises UserError if none has any.
+    tokens: of each count. root: the folder of the dataset and scale under runs/; without it, parameters are empty. A
+    variant without rows has no line. Raises UserError if none has any.
     """
     context = {name: rows.one(all_rows, name) for name in ("dataset", "scale", "protocol")}
     lines = []
     for kind in KINDS:
         for count, number in tokens.items():
-            mine = all_rows[(all_rows["method"] == METHOD) & (all_rows["variant"] == f"{kind}_{count}")]
+            setting = planned(f"{METHOD}/{kind}_{count}")
+            mine = comparison.rows_of(all_rows, setting)
             if mine.empty:
                 continue
-            failed = int((mine["status"] != "ok").sum())
+            base = comparison.rows_of(all_rows, planned(f"{METHOD}/{BASE}_{count}"))
+            about = {"kind": kind, "count": count, "tokens": number, "method": METHOD, "variant": setting.variant}
+            about |= {**context, **comparison.counts(mine), "rows_hash": comparison.hash_of(mine, protocol)}
+            about["parameters"] = parameters(root, setting) if root else float("nan")
             for metric in metrics(protocol):
-                seeds = sorted(mine["seed"].unique())
-                defined = mine.dropna(subset=[metric])  # volume IoU is not, where the true mesh is open
-                values = rows.matrix(defined, metric, seeds)[1] if len(defined) else np.empty((0, len(seeds)))
-                unit = protocol.report.cd_unit if metric.startswith("cd") else 1.0
-                found = bootstrap_mean(values / unit, rng=numpy_rng("figure4", *context.values(), kind, count, metric))
-                about = {"kind": kind, "count": count, "tokens": number, "metric": metric, **context}
-                about |= {"method": METHOD, "variant": f"{kind}_{count}"}
-                about["rows_hash"] = comparison.hash_of(mine, protocol)
-                numbers = {"mean": found.mean, "low": found.low, "high": found.high, "n_objects": found.n}
-                lines.append({**about, **numbers, "n_seeds": len(seeds), "n_failed": failed})
+                names = (*context.values(), kind, count, metric)
+                found = bootstrap_mean(values(mine, metric, protocol), rng=numpy_rng("figure4", *names))
+                line = {"metric": metric, "mean": found.mean, "low": found.low, "high": found.high}
+                if kind != BASE and len(base):
+                    gap = difference(mine, base, metric, protocol)
+                    line |= {"difference": gap.mean, "difference_low": gap.low, "difference_high": gap.high, "p": gap.p}
+                lines.append({**about, **line, "n_objects": found.n})
     if not lines:
         raise UserError(f"the rows hold no variant of {METHOD}; run it first")
     return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def values(mine: pd.DataFrame, metric: str, protocol: Protocol) -> np.ndarray:
+    """Of objects and seeds (n_objects, n_seeds), in the protocol's unit; volume IoU is NaN where the truth is open."""
+    seeds = sorted(int(seed) for seed in mine["seed"].unique())
+    undefined = mine[metric].isna().groupby(mine["object"]).any()  # sorted by object, as the matrix
+    table = np.full((len(undefined), len(seeds)), np.nan)
+    if not undefined.all():
+        table[~undefined] = rows.matrix(mine[~mine["object"].map(undefined)], metric, seeds)[1]
+    return table / (protocol.report.cd_unit if metric.startswith("cd") else 1.0)
+
+
+def difference(mine: pd.DataFrame, base: pd.DataFrame, metric: str, protocol: Protocol) -> Effect:
+    """Of two settings that were scored on the same objects and seeds. Raises UserError where they were not."""
+    seen = [list(zip(part["object"], part["view"], part["seed"], strict=True)) for part in (mine, base)]
+    if sorted(seen[0]) != sorted(seen[1]):
+        raise UserError(f"variants of {METHOD} were scored on different objects, views or seeds; score all again")
+    return comparison.effect_of(values(mine, metric, protocol) - values(base, metric, protocol))
 
 
 def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str, scale: str) -> None:
@@ -79,9 +109,12 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
     cd, viou = metrics(protocol)
     unit = f", unit {protocol.report.cd_unit:g}" if protocol.report.cd_unit != 1 else ""
     cd_n, viou_n = (_range(table.loc[table["metric"] == metric, "n_objects"]) for metric in (cd, viou))
-    names = {cd: f"{cd.replace('cd_', 'CD-')}{unit} ↓, box [-1, 1]³, mean of n = {cd_n} objects"}
-    names |= {viou: f"volume IoU ↑, {max(protocol.viou)}³ cells, mean of n = {viou_n} objects"}
-    place = {"left": 0.065, "right": 0.995, "bottom": below + 0.165, "top": 0.82, "wspace": 0.18}
+    names = {
+        cd: f"{cd.replace('cd_', 'CD-')} ↓ (box [-1, 1]³{unit})",
+        viou: f"volume IoU ↑ ({max(protocol.viou)}³ cells)",
+    }
+    titles = {cd: f"mean of n = {cd_n} objects", viou: f"mean of n = {viou_n} objects"}
+    place = {"left": 0.08, "right": 0.995, "bottom": below + 0.165, "top": 0.82, "wspace": 0.22}
     axes = made.subplots(1, 2, gridspec_kw=place)
     ticks = tick_labels(table)
     for panel, metric in zip(axes, (cd, viou), strict=True):
@@ -89,11 +122,13 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
             mine = table[(table["kind"] == kind) & (table["metric"] == metric)].sort_values("tokens")
             if mine.empty:
                 continue
-            x, mean = mine["tokens"] * DODGE ** (shift - 1), mine["mean"]
+            twin = mine.groupby("tokens").cumcount()
+            x, mean = mine["tokens"] * DODGE ** (shift - 1) * TWIN**twin, mine["mean"]
             ends = np.nan_to_num([mean - mine["low"], mine["high"] - mean])  # one object has no interval
             panel.errorbar(
-                x, mean, ends.clip(0), label=LABELS[kind], color=mark.colour, linestyle=mark.line, marker=mark.marker,
-                elinewidth=0.8, capsize=2, capthick=0.8, markeredgecolor="white", markeredgewidth=0.4,
+                x, mean, ends.clip(0), label=_label(kind, mine), color=mark.colour, linestyle=mark.line,
+                marker=mark.marker, markeredgecolor="white", markeredgewidth=0.4, elinewidth=0.8, capsize=2,
+                capthick=0.8,
             )  # fmt: skip
         panel.set_xscale("log", base=2)
         panel.margins(x=0.07)
@@ -101,10 +136,17 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xticklabels([f"{tokens}\n{label}" for tokens, label in ticks.items()])
         panel.set_xlabel("latent tokens (logarithmic)")
-        panel.set_title(names[metric], loc="left")
+        panel.set_ylabel(names[metric])
+        panel.set_title(titles[metric], loc="left")
     axes[0].set_ylim(bottom=0)
     handles, labels = axes[0].get_legend_handles_labels()
     made.legend(handles, labels, loc="upper left", ncols=len(KINDS))  # above the panels: inside it would hide intervals
+
+
+def _label(kind: str, mine: pd.DataFrame) -> str:
+    """What a curve is called, with its parameters where they are known."""
+    millions = mine["parameters"].max() / 1e6
+    return LABELS[kind] + ("" if np.isnan(millions) else f" ({millions:.2f} M parameters)")
 
 
 def tick_labels(table: pd.DataFrame) -> dict[int, str]:
@@ -120,6 +162,7 @@ def caption(table: pd.DataFrame, protocol: Protocol, dataset: str, scale: str) -
     return (
         f"Bars: 95 % bootstrap intervals over objects{' and seeds' if seeds != '1' else ''}; seeds: {seeds}.{lost}"
         f" Points of one count stand side by side.{_coinciding(table)}{_open(table, protocol)}"
+        " The axis of the IoU does not begin at 0. Paired differences to the pyramid stand in figure4.csv."
         " Each kind is one VAE with a bank of queries for each count, all else shared; the posterior mean is decoded."
         f" Dataset {dataset}, scale {scale}, protocol {protocol.name} ({placing(protocol)})."
     )
@@ -130,7 +173,7 @@ def _coinciding(table: pd.DataFrame) -> str:
     banks = table.drop_duplicates(["kind", "count"]).groupby(["tokens", "kind"]).size().groupby("tokens").max()
     words = {2: "two", 3: "three"}
     return "".join(
-        f" At {tokens} tokens {words.get(number, number)} banks of the same size are drawn, joined by a vertical line."
+        f" At {tokens} tokens {words.get(number, number)} banks of the same size are drawn."
         for tokens, number in banks.items()
         if number > 1
     )

@@ -42,6 +42,7 @@ def gallery(
         titles=["condition", *lettered, "ground truth"],
         labels=[object for object, _ in chosen],
         rows=[figure3.row_of(material, names, object, view) for object, view in chosen],
+        objects=chosen,
         lines=2,
         below=["mean over\nn objects", *(text_of(measured.loc[name]) for name in names), ""],
         below_lines=6 if (measured["n_failed"] > 0).any() else 5,
@@ -50,7 +51,8 @@ def gallery(
     letter = lettered[list(names).index(ruler)].split()[0]
     note = figure3.note(material, letter, quantiles, n)
     failed = " Failed objects count with the worst values." if (measured["n_failed"] > 0).any() else ""
-    return made, f"{note} Under each column: mean and 95 % bootstrap interval over objects.{failed}"
+    matched = " DiT and MAR have equal parameters and training steps; other matchings stand in Table S1."
+    return made, f"{note}{matched} Under each column: mean and 95 % bootstrap interval over objects.{failed}"
 
 
 def means(rows: pd.DataFrame, names: Sequence[str], protocol: Protocol) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 
 from core.errors import UserError
 from core.randomness import numpy_rng
+from reports.figures.figure3 import COLOURS
 from reports.figures.figure4 import COUNTS, LABELS, METHOD, counts_at, metrics, placing
 from reports.figures.gallery import Cell, Gallery, cut, framed
 from reports.figures.material import Material
@@ -28,10 +29,11 @@ def gallery(material: Material, quantiles: Sequence[float] = QUANTILES) -> tuple
     first = next((rows for rows in tried if len(rows)), None)
     if first is None:
         raise UserError(f"the rows hold none of {', '.join(SHOWN)} of {METHOD}; run them first")
-    views = first.groupby("object")["view"].min()
-    places = {name: place for name in views.index if (place := place_of(material, name, int(views[name]))) is not None}
+    closed = first.dropna(subset=[metrics(material.protocol)[1]])  # through an open mesh there is no thickness
+    views = closed.groupby("object")["view"].min().astype(int)
+    places = {name: place for name in views.index if (place := place_of(material, name, views[name])) is not None}
     if not places:
-        raise UserError("no test object has two near-parallel walls, so figure6 has no thin structure to show")
+        raise UserError("no closed test object has two near-parallel walls, so figure6 has no thin structure to show")
     chosen = at_quantiles({name: place.thickness for name, place in places.items()}, quantiles)
     tokens = counts_at(str(material.rows["scale"].iloc[0]))
     titles = ["ground truth", "ground truth, zoomed"]
@@ -41,7 +43,8 @@ def gallery(material: Material, quantiles: Sequence[float] = QUANTILES) -> tuple
     made = Gallery(
         titles=titles,
         labels=[f"{name}\nwall {places[name].thickness:.3f}" for name in chosen],
-        rows=[_row(material, name, int(views[name]), places[name]) for name in chosen],
+        rows=[_row(material, name, views[name], places[name]) for name in chosen],
+        objects=[(name, views[name]) for name in chosen],
         lines=1,
     )
     return made, _note(material, quantiles, len(places))
@@ -86,8 +89,7 @@ def _row(material: Material, object: str, view: int, place: ThinPlace) -> list[C
 
 def _numbers(row: dict[str, Any], material: Material) -> str:
     cd, viou = metrics(material.protocol)
-    iou = "–" if np.isnan(row[viou]) else f"{row[viou]:.2f}"  # an open truth has no inside
-    return f"IoU {iou}   CD {row[cd] / material.protocol.report.cd_unit:.3f}"
+    return f"IoU {row[viou]:.2f}   CD {row[cd] / material.protocol.report.cd_unit:.3f}"
 
 
 def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
@@ -97,9 +99,9 @@ def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
         f"Ring: the least distance through the true solid between walls within {PARALLEL:g}° of parallel, near"
         f" where the wall ends (within {RIM:g} thicknesses; median of {NEIGHBOURS} neighbouring rays, in the view"
         f" frame, whose box has a longest side of 1.9), seen from about {OBLIQUE:g}° off the wall."
-        f" Objects: {in_words(quantiles)} of that distance over the n = {n} test objects that have such walls."
-        " Reconstructions stand as they were decoded."
-        f" IoU: volume IoU at {viou.removeprefix('viou_')}³ cells ↑ (–: the truth is open), and CD:"
+        f" Objects: {in_words(quantiles)} of that distance over the n = {n} closed test objects that have such walls."
+        f" Reconstructions stand as they were decoded. {COLOURS}"
+        f" IoU: volume IoU at {viou.removeprefix('viou_')}³ cells ↑, and CD:"
         f" {cd.replace('cd_', 'CD-')} ↓ in the box [-1, 1]³, of the whole"
         f" object. Dataset {rows['dataset'].iloc[0]}, scale {rows['scale'].iloc[0]}, protocol {protocol.name}"
         f" ({placing(protocol)}), first seed."

@@ -59,11 +59,15 @@ def on_white(image: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Gallery:
-    """rows[i][j]: cells. lines: of text under each cell; below: further lines under the last row of each column."""
+    """rows[i][j]: cells. lines: of text under each cell; below: further lines under the last row of each column.
+
+    objects: the object and view of each row.
+    """
 
     titles: Sequence[str]
     labels: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    objects: Sequence[tuple[str, int]]
     lines: int
     below: Sequence[str] | None = None
     below_lines: int = 0

@@ -21,6 +21,7 @@ from methods.meshes import file_name
 from methods.specs import parse_setting
 from reports.comparison import metric_columns
 from reports.figures.selection import at_quantiles
+from reports.rows import IDENTITY
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ class Material:
         scores = mine.groupby("object")[metric_columns(self.protocol)["fscore"]].mean()
         views = mine.groupby("object")["view"].min()
         return measured, [(name, int(views[name])) for name in at_quantiles(dict(scores), quantiles)]
+
+    def shown(self, objects: Sequence[tuple[str, int]]) -> pd.DataFrame:
+        """The rows, of the first seed, of these objects and views: what stands behind a figure's pictures."""
+        keys = pd.MultiIndex.from_frame(self.rows[["object", "view"]])
+        mine = self.rows[keys.isin(list(objects))].sort_values("seed")
+        mine = mine.drop_duplicates(["object", "view", "method", "variant"]).sort_values(list(IDENTITY))
+        numbers = dict.fromkeys([*metric_columns(self.protocol).values(), f"viou_{max(self.protocol.viou, default=0)}"])
+        return mine[[*IDENTITY, "category", "status", *(name for name in numbers if name in mine)]]
 
     def row(self, name: str, object: str, view: int) -> dict[str, Any] | None:
         """The row of `method/variant` for an object and view, of its first seed; None if it was not run."""

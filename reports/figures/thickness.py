@@ -20,7 +20,7 @@ RIM = 2.0  # a place counts where the wall ends within that many thicknesses: in
 DIRECTIONS = 8  # along the wall, in which its end is looked for
 STEP = 1e-4  # into the solid, so that a ray does not meet the wall that it starts from
 ELEVATIONS, AZIMUTHS = (-20.0, 10.0, 40.0), 16
-OBLIQUE = 60.0  # degrees from the wall's normal towards its rim is where it is looked at from: face and rim show
+OBLIQUE = 80.0  # degrees from the wall's normal towards its rim is where it is looked at from: nearly along the wall
 
 
 @dataclass(frozen=True)

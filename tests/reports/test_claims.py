@@ -72,7 +72,7 @@ def test_failed_objects_count_with_the_worst_values(judged):
     line = judged(full, make_rows("mar3d", "no_mar_hr", fscore=VALUES)).loc["helps"]
     assert line["effect"] == pytest.approx(-VALUES[::2].sum() / 16)
     assert line["verdict"] == "contradicted"
-    assert (line["n_failed"], line["status"]) == (8, "ok, 8 failed")
+    assert (line["n_failed"], line["status"]) == (8, "ok, failed: mar3d/full 8")
 
 
 def test_settings_scored_on_other_objects_are_an_error(judged):

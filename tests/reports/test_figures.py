@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,33 @@ def test_figure4_shows_the_means_of_the_rows_at_the_tokens_of_the_scale():
         assert line.n_objects == (5 if line.metric == "viou_128" else 6)
 
 
+def test_figure4_compares_each_kind_with_the_pyramid_object_by_object(tmp_path):
+    rows = study_rows()
+    better = rows["variant"].str.startswith("single")
+    pyramid = rows[rows["variant"].str.startswith("pyramid")]
+    for metric, by in (("cd_avg", -0.1), ("viou_128", 0.1)):
+        rows.loc[better, metric] = pyramid[metric].to_numpy() + by + 0.01 * (-1) ** np.arange(better.sum())
+    folder = tmp_path / "generated/vae_study/single_lr/seed0"
+    for place, manifest in (
+        (folder, {"seed": 0, "stages": {"vae": "v"}}),
+        (tmp_path / "stages/v/seed0", {"parameters": 7e6}),
+    ):
+        place.mkdir(parents=True)
+        (place / "manifest.json").write_text(json.dumps(manifest))
+    table = figure4.points(rows, V1, figure4.counts_at("smoke"), tmp_path).set_index(["variant", "metric"])
+    assert table.loc["pyramid_lr", "difference"].isna().all()
+    for metric, by in (("cd_avg", -0.1), ("viou_128", 0.1)):
+        line = table.loc[("single_lr", metric)]
+        assert line["difference"] == pytest.approx(by, abs=0.02) and line["p"] < 0.1
+        assert line["difference_low"] < by < line["difference_high"]
+    assert (
+        list(table.loc["single_lr", "parameters"]) == [7e6, 7e6] and table.loc["triple_lr", "parameters"].isna().all()
+    )
+    others = rows[~(better & (rows["object"] == "o0"))]
+    with pytest.raises(UserError, match="different objects"):
+        figure4.points(others, V1, figure4.counts_at("smoke"))
+
+
 def test_figure4_says_how_its_protocol_places_the_meshes_and_of_which_rows_it_is():
     vecset = protocol.load("vecset")
     study = study_rows().assign(protocol="vecset").rename(columns={"cd_avg": "cd_sum", "fscore_0.1": "fscore_0.02"})
@@ -208,6 +236,7 @@ def test_figure4_draws_what_is_there_and_says_what_is_not():
         figure4.draw(made, table, V1, dataset="procedural", scale="smoke")
         panel = made.axes[0]
         assert [text.get_text() for text in made.legends[0].get_texts()] == ["single level"]
+        assert "CD-avg" in panel.get_ylabel() and "IoU" in made.axes[1].get_ylabel()
         line = panel.get_lines()[0]
         assert line.get_ydata() == pytest.approx(table.loc[table["metric"] == "cd_avg", "mean"])
         assert "n = 6 objects" in panel.get_title(loc="left") and "n = 5" in made.axes[1].get_title(loc="left")
@@ -276,8 +305,11 @@ def test_the_command_draws_a_figure(root, ellipsoids, tmp_path):
     arguments = ["figure3", "--rows", root / "rows.parquet", "--settings", "mar3d/full", "--root", root]
     arguments += ["--prepared", ellipsoids, "--out", tmp_path / "out/figure3.pdf"]
     paths = command.run(front_door.parser().parse_args(list(map(str, arguments))))
-    assert [path.name for path in paths] == ["figure3.pdf", "figure3.png"]
-    assert all(path.stat().st_size > 5000 for path in paths)
+    assert [path.name for path in paths] == ["figure3.pdf", "figure3.png", "figure3.csv"]
+    table = pd.read_csv(paths[2]).groupby("object")["variant"].agg(list)
+    assert set(table.index) <= set(Split(ellipsoids, "test").objects)
+    assert all(variants == ["full", "no_mar_hr"] for variants in table)
+    assert all(path.stat().st_size > 5000 for path in paths[:2])
 
 
 def test_a_note_says_who_drew_where_it_was_not_the_cpu(root, ellipsoids, tmp_path, monkeypatch):

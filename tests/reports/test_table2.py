@@ -101,6 +101,12 @@ def test_of_other_seeds_only_the_common_ones_are_paired(build):
         build([*full, *apart], [FULL, LESS])
 
 
+def test_one_seed_of_a_trained_setting_stands_beside_that_seed_alone(build):
+    full = [make_rows("mar3d", fscore=VALUES + shift, seed=s) for s, shift in ((0, 0.0), (1, 0.1))]
+    line = build([*full, make_rows("mar3d", "no_mar_hr", fscore=VALUES + 0.3)], [FULL, LESS]).iloc[1]
+    assert line["fscore_difference"] == pytest.approx(0.3)
+
+
 def test_other_views_are_not_compared(build):
     turned = make_rows("mar3d", "no_mar_hr", fscore=VALUES).assign(view=1)
     with pytest.raises(UserError, match="different objects or views"):

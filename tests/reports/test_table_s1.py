@@ -84,11 +84,13 @@ def test_costs_are_those_of_the_generators_stages(build, tmp_path):
 
     stages = {"vae": "v", "mar_lr": "l", "mar_hr": "h"}
     write("generated/mar3d/full/seed0", seed=0, stages=stages, flops={"sample": 3e9, "decode": 8e9})
-    for name, parameters, flops in (("v", 7, 1e9), ("l", 10, 2e15), ("h", 20, 3e15)):
-        write(f"stages/{name}/seed0", parameters=parameters, training_flops=flops)
+    for name, parameters, flops, optimiser in (("v", 7, 1e9, 0), ("l", 10, 2e15, 5e11), ("h", 20, 3e15, 1e12)):
+        steps = {"step_flops": 1e12, "optimiser_step_flops": optimiser}
+        write(f"stages/{name}/seed0", parameters=parameters, training_flops=flops, **steps)
     frame = build(make_rows("mar3d", fscore=VALUES).assign(seconds_sample=2.0), root=tmp_path)
     line = frame.loc[("equal_parameters", "h")]
     assert (line["parameters"], line["training_flops"]) == (30, 5e15)
+    assert line["all_training_flops"] == 2e15 * 1.5 + 3e15 * 2
     assert line["sampling_flops"] == 3e9
     assert (line["seconds"], line["seconds_low"]) == (2.0, 2.0)
     assert np.isnan(frame.loc[("equal_parameters", "a"), "parameters"])

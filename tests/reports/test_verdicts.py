@@ -45,6 +45,17 @@ def test_more_claims_ask_for_more():
     assert verdicts({"alone": Evidence(effects, 1)} | others)["alone"] == INCONCLUSIVE
 
 
+def test_a_claim_that_failed_asks_as_much_of_the_others_as_one_that_was_judged():
+    effects = noise("marginal")
+    effects = effects - effects.mean() + 2.3 * effects.std(ddof=1) / np.sqrt(N)  # t = 2.3: p is about 0.03
+    family = {"alone": Evidence(effects, 1)}
+    judged = {n: judge(family, level=0.05, test=effect_of, failed=n)["alone"] for n in (0, 1)}
+    assert (judged[0].verdict, judged[1].verdict) == (REPRODUCED, INCONCLUSIVE)
+    assert judged[1].p_holm == pytest.approx(2 * judged[0].p_holm)
+    few = family | {"few": Evidence(np.ones(1), 1)}  # one object has no p
+    assert judge(few, level=0.05, test=effect_of)["alone"].p_holm == judged[1].p_holm
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 4])
 def test_a_handful_of_objects_decides_nothing(n):
     assert verdicts({"few": Evidence(np.full(n, 0.5), 1)}) == {"few": INCONCLUSIVE}
