@@ -21,7 +21,6 @@ from methods.mar3d.vae_training import fit_vae
 from methods.registry import get_method, resolve
 from methods.specs import SCALES
 from methods.training.draws import WHOLE
-from methods.specs import SCALES
 
 DIFFUSION = ("dit_lr", "dit_hr", "dit_hr_direct")
 DESIGNS = ("cascade", "cascade_no_augmentation", "dit_lr", "dit_hr_direct", "flow")
