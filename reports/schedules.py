@@ -1,4 +1,4 @@
-"""Sweeps of MAR-3D's sampling: decoding schedule, autoregressive and diffusion steps, guidance, condition augmentation at inference.
+"""Sweeps of MAR-3D's sampling: decoding schedule, steps, guidance, condition augmentation at inference.
 
 `schedules.yaml` says which setting is which value of which sweep. All use the weights of the base, so that what
 differs is the sampling and its random draws. A setting whose parameters at this scale are those of the base (16 steps,
