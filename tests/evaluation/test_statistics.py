@@ -27,7 +27,7 @@ def test_intervals_over_objects_cover_the_mean(draw, truth):
 
 
 def test_intervals_over_few_objects_cover_the_mean():
-    assert coverage(lambda rng: rng.normal(3, 2, size=6), 3.0, trials=600) >= 0.92  # a plain percentile interval: 0.85
+    assert coverage(lambda rng: rng.normal(3, 2, size=6), 3.0, trials=600) >= 0.92  # a plain percentile interval: 0.88
 
 
 def test_intervals_cover_where_seeds_move_all_objects_together():
