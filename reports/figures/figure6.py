@@ -30,8 +30,8 @@ def gallery(material: Material, quantiles: Sequence[float] = QUANTILES) -> tuple
     if first is None:
         raise UserError(f"the rows hold none of {', '.join(SHOWN)} of {METHOD}; run them first")
     closed = first.dropna(subset=[metrics(material.protocol)[1]])  # through an open mesh there is no thickness
-    views = closed.groupby("object")["view"].min().astype(int)
-    places = {name: place for name in views.index if (place := place_of(material, name, views[name])) is not None}
+    views = {name: int(view) for name, view in closed.groupby("object")["view"].min().items()}
+    places = {name: place for name, view in views.items() if (place := place_of(material, name, view)) is not None}
     if not places:
         raise UserError("no closed test object has two near-parallel walls, so figure6 has no thin structure to show")
     chosen = at_quantiles({name: place.thickness for name, place in places.items()}, quantiles)
