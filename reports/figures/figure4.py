@@ -144,9 +144,9 @@ def draw(made: Figure, table: pd.DataFrame, protocol: Protocol, *, dataset: str,
 
 
 def _label(kind: str, mine: pd.DataFrame) -> str:
-    """What a curve is called, with its parameters where they are known."""
+    """What a curve is called, with its millions of parameters where they are known."""
     millions = mine["parameters"].max() / 1e6
-    return LABELS[kind] + ("" if np.isnan(millions) else f" ({millions:.2f} M parameters)")
+    return LABELS[kind] + ("" if np.isnan(millions) else f" ({millions:.2f} M)")
 
 
 def tick_labels(table: pd.DataFrame) -> dict[int, str]:
@@ -163,7 +163,8 @@ def caption(table: pd.DataFrame, protocol: Protocol, dataset: str, scale: str) -
         f"Bars: 95 % bootstrap intervals over objects{' and seeds' if seeds != '1' else ''}; seeds: {seeds}.{lost}"
         f" Points of one count stand side by side.{_coinciding(table)}{_open(table, protocol)}"
         " The axis of the IoU does not begin at 0. Paired differences to the pyramid stand in figure4.csv."
-        " Each kind is one VAE with a bank of queries for each count, all else shared; the posterior mean is decoded."
+        " Each kind is one VAE (in brackets: its parameters) with a bank of queries for each count, all else shared;"
+        " the posterior mean is decoded."
         f" Dataset {dataset}, scale {scale}, protocol {protocol.name} ({placing(protocol)})."
     )
 
