@@ -97,7 +97,7 @@ def _note(material: Material, quantiles: Sequence[float], n: int) -> str:
     cd, viou = metrics(protocol)
     return (
         f"Ring: the least distance through the true solid between walls within {PARALLEL:g}° of parallel, near"
-        f" where the wall ends (within {RIM:g} thicknesses; median of {NEIGHBOURS} neighbouring rays, in the view"
+        f" where the wall ends (within {RIM:g} × that distance; median of {NEIGHBOURS} neighbouring rays, in the view"
         f" frame, whose box has a longest side of 1.9), seen from about {OBLIQUE:g}° off the wall."
         f" Objects: {in_words(quantiles)} of that distance over the n = {n} closed test objects that have such walls."
         f" Reconstructions stand as they were decoded. {COLOURS}"

@@ -16,10 +16,10 @@ from reports.figures.normals import look, radius_of
 SAMPLES = 4000  # points of the surface that are measured
 NEIGHBOURS = 16  # a place is as thin as the median of that many samples nearest to it
 PARALLEL = 30.0  # degrees: walls that open wider are an edge, whose distance falls to zero, and not a thin part
-RIM = 2.0  # a place counts where the wall ends within that many thicknesses: inside a large wall nothing looks thin
+RIM = 1.0  # a place counts where the wall ends within that many thicknesses: inside a large wall nothing looks thin
 DIRECTIONS = 8  # along the wall, in which its end is looked for
 STEP = 1e-4  # into the solid, so that a ray does not meet the wall that it starts from
-ELEVATIONS, AZIMUTHS = (-20.0, 10.0, 40.0), 16
+ELEVATIONS, AZIMUTHS = (-50.0, -20.0, 10.0, 40.0, 70.0), 16
 OBLIQUE = 80.0  # degrees from the wall's normal towards its rim is where it is looked at from: nearly along the wall
 
 
