@@ -361,9 +361,9 @@ def test_a_test_set_takes_the_stages_of_the_dataset_it_is_trained_on(tmp_path, m
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text("{}")
     assert away.stages_of(card) == home.stages_of(card)
-    assert "--trained-on procedural" in away.generate_arguments(
+    assert "--trained-on procedural" in away.generate_arguments(card) and "--dataset away" in away.generate_arguments(
         card
-    ) and "--dataset away" in away.generate_arguments(card)
+    )
     assert "--trained-on" not in home.generate_arguments(card)
     assert len(away.shards(None)) == 1  # nothing but the test split is prepared
     assert away.rows("table2")[0].startswith("runs/away/")
