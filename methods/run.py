@@ -124,11 +124,12 @@ def fit(
     starts = _begin(out, identity)
     if starts == 0:
         return out
-    begin, meter = time.monotonic(), energy.Meter(None)
+    begin, meter, device = time.monotonic(), energy.Meter(None), "cpu"
     failure = _known_failure(stage.name, upstream_manifests, killed)
     try:
         if failure is None:
             instance = make_method(plan.method, readable_params(plan, stage.name))
+            device = manifest.pick_device()
             with failures_of(f"fitting {stage.name}"), energy.metered(processes.per_node()) as meter:
                 instance.fit(stage.name, data, upstream=upstream, out=out, seed=seed)
     except MethodError as error:
@@ -142,7 +143,7 @@ def fit(
         return out
     if failure:
         print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
-    machine, measured = manifest.environment(manifest.pick_device(), threads), _measured(out)
+    machine, measured = manifest.environment(device, threads), _measured(out)
     record = {
         "status": "failed" if failure else "ok",
         "reason": failure,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,38 @@ STEADY = timedelta(minutes=15)
 """The same between steps: longer than compiling, or writing a resume state. A lost process costs the others no more."""
 
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
 def device_of(name: str = "auto") -> torch.device:
-    """`auto` is cuda where there is one (of several processes each has its own), else cpu."""
+    """`auto` is cuda where CUDA works, else cpu; of several processes each has its own card.
+
+    A GPU always has its number, so that whatever is kept for a device is kept once. Raises UserError where this process
+    was given a card that CUDA cannot use.
+    """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cuda" and processes.count() > 1:
-            name = f"cuda:{processes.local_rank()}"
-    return torch.device(name)
+        name = "cuda" if cuda_works() else "cpu"
+    device = torch.device(name)
+    return torch.device("cuda", processes.local_rank()) if device == torch.device("cuda") else device
+
+
+def cuda_works() -> bool:
+    """Whether torch can use a GPU, found by starting CUDA: a driver that is too old for torch is there all the same.
+
+    Raises UserError if it cannot, though a scheduler, `pipeline.cards` or a person gave this process a card.
+    """
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # the latter from a CPU build of torch
+        cards = os.environ.get(VISIBLE, "")
+        if cards in ("", "-1", "NoDevFiles"):  # the last is SLURM's, for no card
+            return False
+        raise UserError(
+            f"this process was given GPU {cards} ({VISIBLE}), which torch {torch.__version__} cannot use"
+            f" ({str(error).splitlines()[0]}): update its driver, or install a torch for it (docs/running.md); or set"
+            f" {VISIBLE} to nothing to do without."
+        ) from error
+    return True
 
 
 def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:

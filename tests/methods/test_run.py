@@ -180,6 +180,18 @@ def test_what_is_not_the_methods_fault_is_not_swallowed(data, tmp_path, monkeypa
     assert not list(tmp_path.rglob("manifest.json"))
 
 
+def test_nothing_is_fitted_with_a_card_that_torch_cannot_use(data, tmp_path, monkeypatch):
+    use(monkeypatch, fit=lambda *_, **__: pytest.fail("fitted on a CPU"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+
+    def init():
+        raise RuntimeError("the NVIDIA driver is too old")
+
+    monkeypatch.setattr(torch.cuda, "init", init)
+    with pytest.raises(UserError, match="driver is too old"):
+        fit(data, tmp_path)
+
+
 @pytest.mark.parametrize("error", [FULL, BROKEN], ids=repr)
 @pytest.mark.parametrize("part", ["load", "generate"])
 def test_a_gpu_that_fails_or_is_full_with_one_object_ends_a_generation_and_keeps_what_it_made(
