@@ -13,6 +13,7 @@ from torch import nn
 from core.errors import UserError
 from core.identity import ROOT
 from methods.contract import Sizes, Step
+from methods.foresee import measure
 from methods.foresee.cards import card_of, get_card, load_cards, utilisation
 from methods.foresee.measure import matrix_rate, run_steps
 from methods.foresee.sizes import configuration, settings_of, sizes_of
@@ -126,6 +127,28 @@ def test_made_up_steps_are_those_of_the_stage(setting, stage):
     traced = trace(steps["meta"])
     assert traced.parameters == sum(p.numel() for p in steps["cpu"].module.parameters())
     assert traced.gradients == traced.weights  # what no draw reaches would never be trained
+
+
+def test_seconds_and_flops_are_of_the_same_mixture_of_steps(monkeypatch):
+    now = 0.0
+
+    def draws(loss):
+        def lasting(seconds, rows):
+            def step():
+                nonlocal now
+                now += seconds
+                return loss(rows)
+
+            return step
+
+        return {"rare": (0.25, lasting(8.0, 2 * B)), "often": (0.75, lasting(4.0, B))}
+
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now)
+    step = mlp_step(draws=draws, device="cpu")
+    for repeats in (0, 1, 3):
+        taken = run_steps(step, torch.device("cpu"), repeats=repeats)
+        assert (taken.seconds, taken.samples_per_second) == (5.0, B / 5)
+        assert taken.flops == pytest.approx(1.25 * trace(mlp_step()).flops)
 
 
 @pytest.mark.parametrize("setting, stage", [STAGES[0], STAGES[5]])
@@ -362,7 +385,10 @@ def test_step_runs_and_says_what_it_took():
     ]
     done = subprocess.run([*command, "--repeats", "2", "--device", "cpu"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "s a step (median of 2)" in done.stdout and "TFLOP/s of a large matrix product here" in done.stdout
+    assert (
+        "s a step (of each kind the median of 2)" in done.stdout
+        and "TFLOP/s of a large matrix product here" in done.stdout
+    )
     done = subprocess.run([*command, "--draw", "lr"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "no kind of step of mar_lr 'lr'" in done.stderr
 
