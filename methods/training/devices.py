@@ -82,17 +82,17 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
     """Fabric for this process, launched: one device a process, DDP where there are several."""
     from lightning_fabric import Fabric  # a second of imports, spared where nothing is trained
-    from lightning_fabric.plugins.environments import LightningEnvironment
     from lightning_fabric.strategies import DDPStrategy
+
+    from methods.training.launched import Launched
 
     _check(precision)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision of every training
     settings = {"accelerator": device.type, "precision": {"bf16": "bf16-mixed", "fp32": "32-true"}[precision]}
+    settings["plugins"] = [Launched()]
     count, local = processes.count(), processes.per_node()
     if count == 1:
-        # Alone, whatever a scheduler says of other tasks: Fabric would read SLURM's variables, and refuse some.
-        alone = {"devices": 1 if device.type == "cpu" else [device.index or 0], "plugins": [LightningEnvironment()]}
-        fabric = Fabric(**alone, **settings)
+        fabric = Fabric(devices=1 if device.type == "cpu" else [device.index], **settings)
     else:
         if device.type == "cuda" and torch.cuda.device_count() < local:
             raise UserError(

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from methods.manifest import read_stage
 from methods.training import processes
 from methods.training.devices import fabric_of, share_work
 from methods.training.draws import WHOLE, Share
+from methods.training.launched import Launched
 from methods.training.launcher import death_among
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -113,6 +115,36 @@ def test_one_process_goes_on_where_another_stopped_and_two_where_one_did(out):
 def test_one_process_in_an_allocation_of_several_tasks_trains_alone(monkeypatch):
     environment(monkeypatch, SLURM_JOB_ID="1", SLURM_JOB_NAME="x", SLURM_NTASKS="8")
     assert fabric_of(torch.device("cpu")).world_size == 1
+
+
+@pytest.mark.parametrize("name", ["interactive", "train"])
+def test_tasks_of_srun_find_each_other_whatever_the_job_is_called(tmp_path, name):
+    """Without --ntasks-per-node, and with a job name by which Lightning tells that nobody has started its processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        slurm = {"MASTER_PORT": str(free.getsockname()[1]), "SLURM_JOB_NAME": name, "SLURM_JOB_ID": "7"}
+    slurm |= {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "MASTER_ADDR": "127.0.0.1"}
+    code = "import torch; from methods.training.devices import fabric_of, leave; f = fabric_of(torch.device('cpu'))\n"
+    code += "print(f.world_size, int(f.all_reduce(torch.tensor(f.global_rank + 1), reduce_op='sum'))); leave()"
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**ENVIRONMENT, **slurm, "SLURM_PROCID": rank, "SLURM_LOCALID": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    assert [task.communicate(timeout=60)[0] for task in tasks] == ["2 3\n", "2 3\n"]
+
+
+def test_tasks_of_srun_meet_on_the_first_node_and_steps_do_not_meet_each_other(monkeypatch):
+    environment(monkeypatch, SLURM_STEP_NODELIST="gpu[12-15,17]", SLURM_JOB_ID="8123456", SLURM_STEP_ID="0")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert (Launched().main_address, Launched().main_port) == ("gpu12", 18456)
+    monkeypatch.setenv("SLURM_STEP_ID", "1")
+    assert Launched().main_port == 18457
 
 
 def test_a_process_takes_the_device_that_its_launcher_numbered(monkeypatch):
