@@ -1,8 +1,8 @@
 """Fitting one stage: start or resume, record, and turn a method's own failure into a fact instead of a crash.
 
 A stage folder holds `progress.json` while it is being fitted (of which code, data and params its unfinished
-work is, and how often it was started) and `manifest.json` once it is done. A method that raises leaves a
-manifest with status `failed` and the reason; what needs it says so in turn, and everything else goes on.
+work is, how often it was started, and what that has taken) and `manifest.json` once it is done. A method that raises
+leaves a manifest with status `failed` and the reason; what needs it says so in turn, and everything else goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import importlib
 import os
 import shutil
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,11 +29,14 @@ from methods.places import stage_folder
 from methods.registry import fitting_variant, resolve
 from methods.sources import method_sources
 from methods.specs import HARDWARE, MethodSpec, Plan, StageSpec
+from methods.spent import KEY as SPENT
+from methods.spent import Spent
 from methods.training import processes
 from methods.training.log import COSTS, SPEED
 
 MEASURED = "measured.json"
 """What a method itself has measured of a stage, merged into the manifest."""
+PROGRESS = "progress.json"
 DONE = "done.json"
 """The manifest once more, under a name that no workflow knows and deletes."""
 
@@ -124,13 +126,18 @@ def fit(
     starts = _begin(out, identity)
     if starts == 0:
         return out
-    begin, meter, device = time.monotonic(), energy.Meter(None), "cpu"
+    spent, device = Spent(out / PROGRESS if processes.first() else None), "cpu"
     failure = _known_failure(stage.name, upstream_manifests, killed)
     try:
         if failure is None:
             instance = make_method(plan.method, readable_params(plan, stage.name))
             device = manifest.pick_device()
-            with failures_of(f"fitting {stage.name}"), energy.metered(processes.per_node()) as meter:
+            cards = processes.per_node() if device == "cuda" else 0
+            with (
+                failures_of(f"fitting {stage.name}"),
+                energy.metered(cards) as meter,
+                spent.noted(lambda: meter.joules),
+            ):
                 instance.fit(stage.name, data, upstream=upstream, out=out, seed=seed)
     except MethodError as error:
         if processes.count() > 1 and not isinstance(error.__cause__, processes.DivergedError):
@@ -158,9 +165,8 @@ def fit(
         "upstream": {need: folder.parent.name for need, folder in upstream.items()},
         "identity": identity,
         "resumes": max(0, starts - 1 - (killed is not None)),
-        "seconds": round(time.monotonic() - begin, 3),
+        **spent.record(),
         "peak_memory_mb": manifest.peak_memory_mb(),
-        **energy.record(meter, on_gpu=machine["device"]["kind"] == "cuda"),
         "utilisation": utilisation(machine["device"], measured),
         **machine,
         **measured,
@@ -169,7 +175,7 @@ def fit(
     write_json(out / DONE, record)
     write_json(out / manifest.FILE, record)
     if not failure:
-        (out / "progress.json").unlink(missing_ok=True)
+        (out / PROGRESS).unlink(missing_ok=True)
         shutil.rmtree(out / "resume", ignore_errors=True)
     return out
 
@@ -230,7 +236,7 @@ def _restored(out: Path, identity: Mapping[str, Any]) -> bool:
 
 def _start(out: Path, identity: Mapping[str, Any]) -> int:
     """Make the folder ready: keep unfinished work of the same identity, drop any other; returns the starts so far."""
-    progress = out / "progress.json"
+    progress = out / PROGRESS
     before = read_json(progress) if progress.exists() else {}
     same = before.get("identity") == identity
     if before and not same:
@@ -247,5 +253,5 @@ def _start(out: Path, identity: Mapping[str, Any]) -> int:
     (out / manifest.FILE).unlink(missing_ok=True)
     for torn in out.glob(".*"):  # temporary files of a killed start
         torn.unlink()
-    write_json(progress, {"identity": identity, "starts": starts})
+    write_json(progress, {"identity": identity, "starts": starts, SPENT: before.get(SPENT, []) if same else []})
     return starts

@@ -397,7 +397,7 @@ def test_a_devices_name_says_its_card():
     names = {"NVIDIA H100 80GB HBM3": "h100", "NVIDIA A100-SXM4-80GB": "a100", "NVIDIA GeForce RTX 4090": "rtx4090"}
     names |= {"NVIDIA A100 80GB PCIe": "a100", "NVIDIA L40S": "l40s", "NVIDIA H200": "h200"}
     assert {device: card_of(device).name for device in names} == names
-    for device in ("NVIDIA H100 PCIe", "NVIDIA H100 NVL", "Tesla T4", "AMD EPYC"):
+    for device in ("NVIDIA H100 PCIe", "NVIDIA H100 NVL", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "Tesla T4", "AMD EPYC"):
         assert card_of(device) is None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import weakref
 from pathlib import Path
 
@@ -143,6 +144,22 @@ def test_a_killed_fit_keeps_what_it_saved(data, tmp_path, monkeypatch):
     assert (out / "resume" / "state").exists()
     (out / "manifest.json").unlink()
     assert fit(data, tmp_path)["status"] == "ok"
+
+
+def test_the_seconds_of_all_starts_count(data, tmp_path, monkeypatch):
+    def interrupted(self, *_, **__):
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    for work, name in ((fit, "fit"), (generate, "generate")):
+        with monkeypatch.context() as patch:
+            use(patch, **{name: interrupted})
+            for _ in range(2):
+                with pytest.raises(KeyboardInterrupt):
+                    work(data, tmp_path)
+        work(data, tmp_path)  # takes a tenth of that
+        (path,) = (tmp_path / "out" if name == "generate" else tmp_path).rglob("manifest.json")
+        assert read_json(path)["seconds"] >= 0.4
 
 
 def test_a_killed_generation_keeps_what_it_made(data, tmp_path, monkeypatch):
