@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError, device_fault, out_of_device_memory
+from core.errors import UserError, device_fault, lacks_compiler, out_of_device_memory
 from core.files import read_json, write_json
 from core.identity import params_key, source_hash
 from methods import energy, manifest
@@ -60,6 +60,11 @@ def failures_of(what: str, *, divisible: bool = False) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _MACHINE_FAULTS:
             raise
+        if lacks_compiler(error):
+            raise UserError(
+                "hardware.compile needs a compiler, and there is none: install gcc and g++, or set hardware.compile to"
+                " false."
+            ) from error
         if device_fault(error) or (out_of_device_memory(error) and not divisible):
             raise
         traceback.print_exc()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from torch._inductor.exc import InductorError
 
 from core.errors import UserError
 from core.files import read_json
@@ -195,6 +196,17 @@ def test_what_is_not_the_methods_fault_is_not_swallowed(data, tmp_path, monkeypa
     with pytest.raises(error if isinstance(error, type) else type(error)):
         fit(data, tmp_path)
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_a_compiler_that_is_missing_is_the_users_to_mend(data, tmp_path, monkeypatch):
+    def compiling(self, *args, **kwargs):
+        raise InductorError(
+            RuntimeError("Failed to find C compiler. Please specify via CC environment variable."), None
+        )
+
+    use(monkeypatch, fit=compiling)
+    with pytest.raises(UserError, match="install gcc"):
+        fit(data, tmp_path)
 
 
 def test_nothing_is_fitted_with_a_card_that_torch_cannot_use(data, tmp_path, monkeypatch):
