@@ -187,7 +187,7 @@ def main() -> None:
         if processes.count() > 1:
             from methods.training import devices
 
-            devices.leave()
+            devices.leave(args.stage)
         return None
     from methods.generate import generate
 

@@ -112,9 +112,17 @@ def wait_at_most(patience: timedelta) -> None:
         torch.distributed.distributed_c10d._set_pg_timeout(patience)
 
 
-def leave() -> None:
-    """Leave the other processes, if there are any; threads that are left to the interpreter's end may abort it."""
+def leave(name: str) -> None:
+    """Leave the other processes of the fit `name`, if there are any, once all have come here.
+
+    The first one measures and writes when the others are done, and NCCL wants a group to be destroyed by all together.
+    Threads that are left to the interpreter's end may abort it. Raises LostProcessError where another one has died.
+    """
     if torch.distributed.is_initialized():
+        try:
+            torch.distributed.barrier()
+        except RuntimeError as error:
+            raise processes.LostProcessError(name) from error
         torch.distributed.destroy_process_group()
 
 

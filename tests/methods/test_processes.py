@@ -117,25 +117,39 @@ def test_one_process_in_an_allocation_of_several_tasks_trains_alone(monkeypatch)
     assert fabric_of(torch.device("cpu")).world_size == 1
 
 
-@pytest.mark.parametrize("name", ["interactive", "train"])
-def test_tasks_of_srun_find_each_other_whatever_the_job_is_called(tmp_path, name):
-    """Without --ntasks-per-node, and with a job name by which Lightning tells that nobody has started its processes."""
+def srun(code: str, **variables: str) -> list[tuple[int, str, str]]:
+    """What two tasks of a job end with, print and complain of; they begin as a fit does, with Fabric as `f`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        slurm = {"MASTER_PORT": str(free.getsockname()[1]), "SLURM_JOB_NAME": name, "SLURM_JOB_ID": "7"}
-    slurm |= {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "MASTER_ADDR": "127.0.0.1"}
-    code = "import torch; from methods.training.devices import fabric_of, leave; f = fabric_of(torch.device('cpu'))\n"
-    code += "print(f.world_size, int(f.all_reduce(torch.tensor(f.global_rank + 1), reduce_op='sum'))); leave()"
-    tasks = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={**ENVIRONMENT, **slurm, "SLURM_PROCID": rank, "SLURM_LOCALID": rank},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
-    ]
-    assert [task.communicate(timeout=60)[0] for task in tasks] == ["2 3\n", "2 3\n"]
+        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "SLURM_JOB_ID": "7"}
+    variables |= {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1"}
+    begin = "import os, time, torch; from core.errors import run_cli; from methods.training import devices\n"
+    begin += "f = devices.fabric_of(torch.device('cpu'))\n"
+    command, pipe = [sys.executable, "-c", begin + code], subprocess.PIPE
+    own = [ENVIRONMENT | variables | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in "01"]
+    tasks = [subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) for env in own]
+    said = [task.communicate(timeout=60) for task in tasks]
+    return [(task.returncode, *texts) for task, texts in zip(tasks, said, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["interactive", "train"])
+def test_tasks_of_srun_find_each_other_whatever_the_job_is_called(name):
+    """Without --ntasks-per-node, and with a job name by which Lightning tells that nobody has started its processes."""
+    code = "print(f.world_size, int(f.all_reduce(torch.tensor(f.global_rank + 1), reduce_op='sum'))); devices.leave('')"
+    assert [task[:2] for task in srun(code, SLURM_JOB_NAME=name)] == [(0, "2 3\n")] * 2
+
+
+def test_processes_leave_together():
+    """Others have nothing to do while the first one measures what was trained."""
+    code = "time.sleep(2 * (1 - f.global_rank)); print(time.time()); devices.leave('vae'); print(time.time())"
+    (_, first, _), (_, other, _) = srun(code)
+    assert float(other.split()[1]) >= float(first.split()[0])
+
+
+def test_a_process_that_waits_to_leave_says_that_another_has_died():
+    first, (status, _, said) = srun("f.global_rank or os._exit(9); run_cli(lambda: devices.leave('vae'))")
+    assert (first[0], status) == (9, 2)
+    assert "lost another one, while fitting vae; run the same" in said and "Traceback" not in said
 
 
 def test_tasks_of_srun_meet_on_the_first_node_and_steps_do_not_meet_each_other(monkeypatch):
