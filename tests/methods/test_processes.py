@@ -70,10 +70,14 @@ def out(prepared, tmp_path_factory):
     return out
 
 
-def torchrun(*command, count=2):
+def torchrun(*command, count=2, timeout=100):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     return subprocess.run(
-        [*launcher, "--monitor-interval=0.1", *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=100
+        [*launcher, "--monitor-interval=0.1", *command],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 
@@ -96,6 +100,14 @@ def test_two_processes_have_the_losses_of_one(out, stage):
     costs = [read_json(out / number / stage / "costs.json") for number in ("one", "two")]
     assert costs[0] == costs[1]
     assert read_json(out / "two" / stage / "speed.json")["processes"] == 2
+
+
+@pytest.mark.skipif(not os.environ.get("COMPILE"), reason="minutes of compiling, by g++: COMPILE=1")
+def test_two_processes_that_compile_have_the_losses_of_one_that_does_not(out, prepared):
+    compiled = torchrun(SCRIPT, prepared, out, "compiled", timeout=900)
+    assert compiled.returncode == 0, compiled.stderr[-3000:]
+    for stage in ("vae", "mar_lr"):
+        torch.testing.assert_close(losses(out / "compiled" / stage), losses(out / "one" / stage), atol=1e-5, rtol=1e-5)
 
 
 def test_a_killed_process_ends_the_run_with_a_remedy_and_a_state_to_resume_from(out):
