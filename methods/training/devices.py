@@ -136,5 +136,9 @@ def share_work(batch: int, device_batch: int | None) -> int:
         raise UserError(
             f"a batch of {batch} does not fall into equal parts for {count} processes; start a number that divides it."
         )
-    own = batch // count
+    return pieces_of(batch // count, device_batch)
+
+
+def pieces_of(own: int, device_batch: int | None) -> int:
+    """The fewest equal pieces of a process's `own` samples with at most `device_batch` in each."""
     return next(n for n in range(1, own + 1) if own % n == 0 and own // n <= (device_batch or own))

@@ -13,7 +13,7 @@ from torch import nn
 from core.errors import UserError
 from core.identity import ROOT
 from methods.contract import Sizes, Step
-from methods.foresee import measure
+from methods.foresee import measure, totals
 from methods.foresee.cards import card_of, get_card, load_cards, utilisation
 from methods.foresee.measure import matrix_rate, run_steps
 from methods.foresee.sizes import configuration, settings_of, sizes_of
@@ -283,6 +283,20 @@ def test_of_cards_that_share_a_training_each_takes_its_part_of_the_batch():
         UserError, match="--gpus is 3, and the batch of vae is 8: give a number of cards that divides it"
     ):
         foresee(settings, "smoke", TINY, card, 0.5, gpus=3)
+
+
+def test_a_batch_in_pieces_takes_the_memory_of_one_and_the_flops_of_all(monkeypatch):
+    def stage():
+        return foresee([("vae_study", "triple_hr")], "smoke", TINY, get_card("h100"), 0.5)[0][0]
+
+    whole = stage()
+    plan = resolve("vae_study", "triple_hr", "smoke")
+    monkeypatch.setitem(plan.params, "hardware", {**plan.params["hardware"], "device_batch": 4})
+    monkeypatch.setattr(totals, "fitting_variant", lambda *_: "triple_hr")
+    halved = stage()
+    copies = 2 * whole.traced.parameters  # of weights, in bf16
+    assert halved.traced.activations <= whole.traced.activations / 2 + copies
+    assert halved.flops == pytest.approx(whole.flops, rel=0.01) and halved.batch == whole.batch
 
 
 def test_table_2_and_the_dit_cascade_take_one_h100_45_minutes_at_gpu():
