@@ -109,6 +109,12 @@ def test_a_shard_is_prepared_by_a_job_of_the_cluster(cluster):
     assert "--gpus" not in job
 
 
+def test_a_fit_on_several_nodes_is_refused_before_anything_is_submitted(tmp_path):
+    several = ["--set-resources", "fit:nodes=2"]
+    process = snakemake(tmp_path, "slurm", *several, "-n", "--config", *TINY, "--", "reports/table2.csv")
+    assert process.returncode != 0 and "asks for 2 nodes for a fit" in process.stdout + process.stderr
+
+
 # ---------------------------------------------------------------- Kubernetes
 
 
