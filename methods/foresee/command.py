@@ -74,6 +74,7 @@ def plan(args: argparse.Namespace) -> None:
 
     from methods.foresee.table import as_csv, as_json, as_text
     from methods.foresee.totals import foresee, foresee_kept
+    from methods.training.streaming import DATA_SHARE
 
     def told(name: str) -> None:
         print(f"\rcounting {name}".ljust(79), end="", file=sys.stderr, flush=True)
@@ -81,6 +82,7 @@ def plan(args: argparse.Namespace) -> None:
     stages, generations = foresee(settings, args.scale, sizes, card, args.utilisation, told, args.gpus)
     print("\r".ljust(80) + "\r", end="", file=sys.stderr, flush=True)
     kept, memory_gb = foresee_kept(settings, args.scale, views_of(config, objects)["train"])
+    memory_gb = memory_gb and min(memory_gb, DATA_SHARE * card.memory_gb)
     data = foresee_data(config, dataset, objects, kept, memory_gb)
     samples = {s.stage.split("-")[0]: s.samples for s in stages if s.samples}
     assumed = {"scale": args.scale, "gpus": args.gpus, "card": vars(card), "utilisation": args.utilisation}
