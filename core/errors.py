@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -17,12 +18,25 @@ DEVICE_FAULT = 134
 
 def out_of_device_memory(error: BaseException) -> bool:
     """Whether it is torch's error for a GPU's memory that is full; torch is not imported for it."""
-    return isinstance(error, _of_torch("OutOfMemoryError"))
+    return isinstance(error, _of_torch("OutOfMemoryError")) or (_of_cuda(error) and "ALLOC_FAILED" in str(error))
 
 
 def device_fault(error: BaseException) -> bool:
-    """Whether it is torch's error for a GPU that has failed; every later use of that GPU fails too in this process."""
-    return isinstance(error, _of_torch("AcceleratorError"))
+    """Whether it is torch's error for a GPU that has failed; every later use of that GPU fails too in this process.
+
+    So is one of CUDA's libraries, whatever it complains of: a fault of the code's own comes again when it is retried.
+    """
+    return isinstance(error, _of_torch("AcceleratorError")) or (_of_cuda(error) and not out_of_device_memory(error))
+
+
+def lacks_compiler(error: BaseException) -> bool:
+    """Whether torch.compile (Inductor, or Triton for it) found no compiler on this machine."""
+    return bool(re.search(r"Failed to find C compiler|No working C\+\+ compiler", str(error)))
+
+
+def _of_cuda(error: BaseException) -> bool:
+    """Whether it is one for which torch has no class of its own, such as `CUBLAS_STATUS_ALLOC_FAILED`."""
+    return type(error) is RuntimeError and bool(re.search("CUDA|CUBLAS|CUDNN|cuDNN", str(error)))
 
 
 def _of_torch(name: str) -> type | tuple[()]:

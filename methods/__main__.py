@@ -143,9 +143,19 @@ def set_threads(threads: int | None) -> int:
     return count
 
 
+def set_allocator() -> None:
+    """Let a GPU's memory grow in place, where the user has not said otherwise; torch reads this when it is loaded.
+
+    MAR masks another number of tokens at every step: blocks of so many sizes would leave gaps that no other one fits.
+    """
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+
+
 def main() -> None:
     """Run one command."""
     args = parser().parse_args()
+    set_allocator()
     if args.command == "list":
         return list_methods()
     if args.command == "show":
@@ -187,7 +197,7 @@ def main() -> None:
         if processes.count() > 1:
             from methods.training import devices
 
-            devices.leave()
+            devices.leave(args.stage)
         return None
     from methods.generate import generate
 

@@ -12,24 +12,24 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 EVERY = 1.0
 """Seconds between two readings of the power, where there is no counter."""
 
 
 class Meter:
-    """Joules since the meter was started; None where no way to read them was found."""
+    """Joules since the meter was started; None where no way to read them was found, or none has worked yet."""
 
-    def __init__(self, read: Callable[[], float] | None) -> None:
-        """read: joules since some moment."""
+    def __init__(self, read: Callable[[], float | None]) -> None:
+        """read: joules since some moment; None where they are not known."""
         self._read = read
-        self._begin = read() if read else 0.0
+        self._begin = read() or 0.0
 
     @property
     def joules(self) -> float | None:
         """So far."""
-        return self._read() - self._begin if self._read else None
+        now = self._read()
+        return None if now is None else now - self._begin
 
 
 @contextlib.contextmanager
@@ -41,16 +41,16 @@ def metered(cards: int) -> Iterator[Meter]:
         if names and counter is None:
             command = shutil.which("nvidia-smi")
             counter = stack.enter_context(integrated(lambda: _power(command, names))) if command else None
-        yield Meter(counter)
+        yield Meter(counter or (lambda: None))
 
 
 @contextlib.contextmanager
-def integrated(power: Callable[[], float], every: float = EVERY) -> Iterator[Callable[[], float]]:
+def integrated(power: Callable[[], float], every: float = EVERY) -> Iterator[Callable[[], float | None]]:
     """Joules by the trapezoid rule over readings of the power (watts), taken in a thread every `every` seconds.
 
-    A reading that fails (OSError, ValueError, subprocess.SubprocessError) is left out.
+    A reading that fails (OSError, ValueError, subprocess.SubprocessError) is left out: None until one did not.
     """
-    state, lock, stop = {"joules": 0.0}, threading.Lock(), threading.Event()
+    state, lock = {"joules": 0.0}, threading.Lock()
 
     def reading() -> None:
         try:
@@ -63,19 +63,28 @@ def integrated(power: Callable[[], float], every: float = EVERY) -> Iterator[Cal
                 state["joules"] += (now - state["at"]) * (watts + state["watts"]) / 2
             state["at"], state["watts"] = now, watts
 
-    def run() -> None:
-        while not stop.wait(every):
-            reading()
-
-    def joules() -> float:
+    def joules() -> float | None:
         reading()
-        return state["joules"]
+        return state["joules"] if "at" in state else None
 
     reading()
+    with repeatedly(reading, every):
+        yield joules
+
+
+@contextlib.contextmanager
+def repeatedly(action: Callable[[], None], every: float) -> Iterator[None]:
+    """Do it in a thread every `every` seconds, the first time after as many."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(every):
+            action()
+
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        yield joules
+        yield
     finally:
         stop.set()
         thread.join()
@@ -122,9 +131,3 @@ def _run(command: str, *arguments: str) -> str:
         [command, *arguments, "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True, timeout=10
     )
     return done.stdout
-
-
-def record(meter: Meter, on_gpu: bool) -> dict[str, Any]:
-    """For a manifest: joules of the cards since this start, None where no GPU was used or none could be read."""
-    joules = meter.joules
-    return {"energy_joules": round(joules, 1) if on_gpu and joules is not None else None}

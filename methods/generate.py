@@ -7,12 +7,12 @@ The evaluation views are cut into batches that never change; a finished batch le
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import json
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from methods.registry import deciding, resolve
 from methods.run import MethodError, failures_of, make_method
 from methods.sources import method_sources
 from methods.specs import EXTERNAL, Plan
+from methods.spent import KEY as SPENT
+from methods.spent import Spent
 
 ROWS = "generate.jsonl"
 FLOPS = "flops.json"
@@ -71,7 +73,7 @@ def generate(
     records = {name: manifest.read_stage(folder) for name, folder in stages.items()}
     identity = _identity(plan, data, seed, records, pairs, batch)
     starts = _start(out, identity)
-    begin = time.monotonic()
+    spent = Spent(_progress(out))
     todo = [number for number in range(len(batches)) if not _part(out, number).exists()]
     broken = next((f"stage {name} failed ({r['reason']})" for name, r in records.items() if r["status"] != "ok"), None)
     broken = broken or (f"generating: {killed}" if killed is not None else None)
@@ -86,7 +88,10 @@ def generate(
             broken = str(error)
     flops = _flops(out, generator, split, pairs)
     progress = Progress(f"{method}/{variant} seed {seed}", len(batches), done=len(batches) - len(todo))
-    with energy.metered(1) as meter:
+    with contextlib.ExitStack() as stack:
+        if generator is not None:
+            meter = stack.enter_context(energy.metered(int(device == "cuda")))
+            stack.enter_context(spent.noted(lambda: meter.joules))
         for done, number in enumerate(todo, len(batches) - len(todo) + 1):
             samples = [split.sample(i, v) for i, v in batches[number]]
             if generator is None:
@@ -119,9 +124,8 @@ def generate(
         "failed": failed,
         "flops": flops,
         "resumes": max(0, starts - 1 - (killed is not None)),
-        "seconds": round(time.monotonic() - begin, 3),
+        **spent.record(),
         "peak_memory_mb": manifest.peak_memory_mb(),
-        **energy.record(meter, on_gpu=device == "cuda"),
         **manifest.environment(device, threads, getattr(generator, "precision", "fp32")),
     }
     write_json(out / manifest.FILE, record)
@@ -236,9 +240,13 @@ def _part(out: Path, number: int) -> Path:
     return out / "resume" / f"{number:05d}.jsonl"
 
 
+def _progress(out: Path) -> Path:
+    return out / "resume" / "progress.json"
+
+
 def _start(out: Path, identity: Mapping[str, Any]) -> int:
     """Keep finished batches of the same identity, drop all else; returns how often this run was started so far."""
-    progress = out / "resume" / "progress.json"
+    progress = _progress(out)
     before = read_json(progress) if progress.exists() else {}
     same = before.get("identity") == identity
     if before and not same:
@@ -254,5 +262,5 @@ def _start(out: Path, identity: Mapping[str, Any]) -> int:
     if same:
         kept = len(list((out / "resume").glob("*.jsonl")))
         print(f"{out}: resuming with {kept} finished batches", file=sys.stderr)
-    write_json(progress, {"identity": identity, "starts": starts})
+    write_json(progress, {"identity": identity, "starts": starts, SPENT: before.get(SPENT, []) if same else []})
     return starts

@@ -56,9 +56,12 @@ def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def pick_device() -> str:
-    """`cuda` if the method has imported torch and torch sees a GPU, else `cpu`."""
-    torch = sys.modules.get("torch")  # a method that does without torch is spared its start-up time
-    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+    """`cuda` if the method has imported torch and torch can use a GPU, else `cpu`; UserError as of `device_of`."""
+    if "torch" not in sys.modules:  # a method that does without torch is spared its start-up time
+        return "cpu"
+    from methods.training.devices import device_of
+
+    return device_of().type
 
 
 def device_record(device: str) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def peak_memory_mb() -> dict[str, float]:
     """Largest resident memory of this process and, where CUDA was used, largest allocation on the device, in MiB."""
     peak = {"host": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}  # Linux counts KiB
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if torch is not None and torch.cuda.is_initialized():
         peak["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return peak
 

@@ -29,9 +29,11 @@ rule fit:
     params:
         run=dag.fit_arguments,
         code=dag.fit_code,
+        nodes=needs.one_node,
     threads: 1
     resources:
         gpu=dag.gpus_of_fit,
+        nodes=1,
         mem_mb=needs.memory("fit", dag.scale),
         runtime=needs.minutes("fit", dag.scale),
         attempt=needs.attempt,

@@ -1,8 +1,8 @@
 """Fitting one stage: start or resume, record, and turn a method's own failure into a fact instead of a crash.
 
 A stage folder holds `progress.json` while it is being fitted (of which code, data and params its unfinished
-work is, and how often it was started) and `manifest.json` once it is done. A method that raises leaves a
-manifest with status `failed` and the reason; what needs it says so in turn, and everything else goes on.
+work is, how often it was started, and what that has taken) and `manifest.json` once it is done. A method that raises
+leaves a manifest with status `failed` and the reason; what needs it says so in turn, and everything else goes on.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import importlib
 import os
 import shutil
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError, device_fault, out_of_device_memory
+from core.errors import UserError, device_fault, lacks_compiler, out_of_device_memory
 from core.files import read_json, write_json
 from core.identity import params_key, source_hash
 from methods import energy, manifest
@@ -30,11 +29,14 @@ from methods.places import stage_folder
 from methods.registry import fitting_variant, resolve
 from methods.sources import method_sources
 from methods.specs import HARDWARE, MethodSpec, Plan, StageSpec
+from methods.spent import KEY as SPENT
+from methods.spent import Spent
 from methods.training import processes
 from methods.training.log import COSTS, SPEED
 
 MEASURED = "measured.json"
 """What a method itself has measured of a stage, merged into the manifest."""
+PROGRESS = "progress.json"
 DONE = "done.json"
 """The manifest once more, under a name that no workflow knows and deletes."""
 
@@ -58,6 +60,11 @@ def failures_of(what: str, *, divisible: bool = False) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _MACHINE_FAULTS:
             raise
+        if lacks_compiler(error):
+            raise UserError(
+                "hardware.compile needs a compiler, and there is none: install gcc and g++, or set hardware.compile to"
+                " false."
+            ) from error
         if device_fault(error) or (out_of_device_memory(error) and not divisible):
             raise
         traceback.print_exc()
@@ -124,12 +131,18 @@ def fit(
     starts = _begin(out, identity)
     if starts == 0:
         return out
-    begin, meter = time.monotonic(), energy.Meter(None)
+    spent, device = Spent(out / PROGRESS if processes.first() else None), "cpu"
     failure = _known_failure(stage.name, upstream_manifests, killed)
     try:
         if failure is None:
             instance = make_method(plan.method, readable_params(plan, stage.name))
-            with failures_of(f"fitting {stage.name}"), energy.metered(processes.per_node()) as meter:
+            device = manifest.pick_device()
+            cards = processes.per_node() if device == "cuda" else 0
+            with (
+                failures_of(f"fitting {stage.name}"),
+                energy.metered(cards) as meter,
+                spent.noted(lambda: meter.joules),
+            ):
                 instance.fit(stage.name, data, upstream=upstream, out=out, seed=seed)
     except MethodError as error:
         if processes.count() > 1 and not isinstance(error.__cause__, processes.DivergedError):
@@ -142,7 +155,7 @@ def fit(
         return out
     if failure:
         print(f"{stage.folder_name} failed: {failure}", file=sys.stderr)
-    machine, measured = manifest.environment(manifest.pick_device(), threads), _measured(out)
+    machine, measured = manifest.environment(device, threads), _measured(out)
     record = {
         "status": "failed" if failure else "ok",
         "reason": failure,
@@ -157,9 +170,8 @@ def fit(
         "upstream": {need: folder.parent.name for need, folder in upstream.items()},
         "identity": identity,
         "resumes": max(0, starts - 1 - (killed is not None)),
-        "seconds": round(time.monotonic() - begin, 3),
+        **spent.record(),
         "peak_memory_mb": manifest.peak_memory_mb(),
-        **energy.record(meter, on_gpu=machine["device"]["kind"] == "cuda"),
         "utilisation": utilisation(machine["device"], measured),
         **machine,
         **measured,
@@ -168,7 +180,7 @@ def fit(
     write_json(out / DONE, record)
     write_json(out / manifest.FILE, record)
     if not failure:
-        (out / "progress.json").unlink(missing_ok=True)
+        (out / PROGRESS).unlink(missing_ok=True)
         shutil.rmtree(out / "resume", ignore_errors=True)
     return out
 
@@ -229,7 +241,7 @@ def _restored(out: Path, identity: Mapping[str, Any]) -> bool:
 
 def _start(out: Path, identity: Mapping[str, Any]) -> int:
     """Make the folder ready: keep unfinished work of the same identity, drop any other; returns the starts so far."""
-    progress = out / "progress.json"
+    progress = out / PROGRESS
     before = read_json(progress) if progress.exists() else {}
     same = before.get("identity") == identity
     if before and not same:
@@ -246,5 +258,5 @@ def _start(out: Path, identity: Mapping[str, Any]) -> int:
     (out / manifest.FILE).unlink(missing_ok=True)
     for torn in out.glob(".*"):  # temporary files of a killed start
         torn.unlink()
-    write_json(progress, {"identity": identity, "starts": starts})
+    write_json(progress, {"identity": identity, "starts": starts, SPENT: before.get(SPENT, []) if same else []})
     return starts

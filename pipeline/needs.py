@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from core.errors import UserError
+
 # rule -> scale -> (MB, minutes)
 NEEDS = {
     "prepare": {"smoke": (2000, 15), "cpu": (3000, 60), "gpu": (4000, 120), "paper": (6000, 360)},
@@ -41,3 +43,13 @@ def memory(rule: str, scale: str) -> Callable[..., int]:
 def minutes(rule: str, scale: str) -> int:
     """`runtime` of a rule. A fit or generation that is cut off resumes when it is tried again."""
     return NEEDS[rule][scale][1]
+
+
+def one_node(wildcards: Any, resources: Any) -> int:
+    """`nodes` of a rule, for its `params:`. Raises UserError for more than one: its command is started on one alone."""
+    if resources.nodes > 1:
+        raise UserError(
+            f"the profile asks for {resources.nodes} nodes for a fit, and Snakemake starts it on one of them: keep"
+            " `nodes: 1` (several cards are `gpu`), or train over nodes by srun (docs/training.md)"
+        )
+    return resources.nodes

@@ -41,7 +41,8 @@ def dit_step(
     generator = torch.Generator().manual_seed(0)
     diffusion = Diffusion(TIMES, device=device, prediction=params["mar"]["prediction"])
     bank, drop = "hr" if stage.startswith("dit_hr") else "lr", params["mar"]["condition_drop"]
-    examples, frozen = made_up(params, bank, augmentation, sizes, batch=batch, device=device)
+    drawn = {"batch": batch, "device": device, "precision": training["precision"]}
+    examples, frozen = made_up(params, bank, augmentation, sizes, **drawn)
 
     def loss() -> Tensor:
         if stage == "flow":

@@ -40,11 +40,11 @@ def get_card(name: str) -> Card:
 def card_of(device: str) -> Card | None:
     """The card of a device as its driver names it, such as `NVIDIA H100 80GB HBM3`; None for one that is not known.
 
-    The PCIe and NVL kinds of a card that is listed as SXM have other peaks.
+    The PCIe and NVL kinds of a card that is listed as SXM have other peaks, and so has a slice of a card (MIG).
     """
     words = re.split(r"[\s_-]+", device.lower().replace("rtx ", "rtx"))
     found = next((card for name, card in load_cards().items() if name in words), None)
-    other = found is not None and "SXM" in found.label and {"pcie", "nvl"} & set(words)
+    other = "mig" in words or (found is not None and "SXM" in found.label and {"pcie", "nvl"} & set(words))
     return None if other else found
 
 

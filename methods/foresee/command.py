@@ -48,7 +48,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     step.add_argument("--scale", required=True, help=", ".join(SCALES))
     step.add_argument("--batch", type=int, help="samples of a step; the configured number if not given")
     step.add_argument(
-        "--repeats", type=int, default=5, help="timed steps, after those that warm up; 0: time those (default: 5)"
+        "--repeats",
+        type=int,
+        default=5,
+        help="timed steps of each kind, after a first one; 0: that one (default: 5)",
     )
     step.add_argument("--draw", help="only this kind of step, such as a bank of the VAE; all if not given")
     step.add_argument("--gpu", help="a card, to print its utilisation")
@@ -71,6 +74,7 @@ def plan(args: argparse.Namespace) -> None:
 
     from methods.foresee.table import as_csv, as_json, as_text
     from methods.foresee.totals import foresee, foresee_kept
+    from methods.training.streaming import DATA_SHARE
 
     def told(name: str) -> None:
         print(f"\rcounting {name}".ljust(79), end="", file=sys.stderr, flush=True)
@@ -78,6 +82,7 @@ def plan(args: argparse.Namespace) -> None:
     stages, generations = foresee(settings, args.scale, sizes, card, args.utilisation, told, args.gpus)
     print("\r".ljust(80) + "\r", end="", file=sys.stderr, flush=True)
     kept, memory_gb = foresee_kept(settings, args.scale, views_of(config, objects)["train"])
+    memory_gb = memory_gb and min(memory_gb, DATA_SHARE * card.memory_gb)
     data = foresee_data(config, dataset, objects, kept, memory_gb)
     samples = {s.stage.split("-")[0]: s.samples for s in stages if s.samples}
     assumed = {"scale": args.scale, "gpus": args.gpus, "card": vars(card), "utilisation": args.utilisation}
@@ -125,7 +130,8 @@ def step(args: argparse.Namespace) -> None:
     print(f"{stage.folder_name} on {device}, batch {made_up.training['batch']}, {made_up.training['precision']}")
     if made_up.frozen:
         print("  its frozen networks have random weights: time and FLOPs do not depend on them")
-    print(f"  {taken.seconds:.3g} s a step (median of {taken.timed}), {taken.samples_per_second:.3g} samples/s")
+    each = f"of each kind the median of {taken.timed}"
+    print(f"  {taken.seconds:.3g} s a step ({each}), {taken.samples_per_second:.3g} samples/s")
     print(f"  {taken.flops / 1e12:.3g} TFLOP a step, {rate / 1e12:.3g} TFLOP/s")
     print(f"  utilisation {rate / measured:.1%} of the {measured / 1e12:.3g} TFLOP/s of a large matrix product here")
     print(f"  loss {taken.loss:.4g}")

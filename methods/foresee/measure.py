@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import resource
 import statistics
 import time
@@ -19,8 +18,10 @@ from methods.training.optimiser import build_optimisers
 
 @dataclass(frozen=True)
 class Taken:
-    """What steps took. seconds: median of `timed` steps. flops: mean over the steps' draws. loss: of the last step.
+    """What steps took. loss: of the last step.
 
+    seconds, flops: means over the kinds of steps by their shares, so that they belong together; of the seconds of each
+    kind, the median of `timed` steps.
     peak_bytes: on a GPU the largest allocation of these steps, on a CPU the largest resident memory of this process.
     """
 
@@ -35,8 +36,8 @@ class Taken:
 def run_steps(step: Step, device: torch.device, *, repeats: int = 5) -> Taken:
     """Whole steps: loss, backward pass, clipping, optimisers, moving average, as the training loop takes them.
 
-    One step of each kind of draw is counted and warms up; then `repeats` are timed. With repeats 0 the counted steps
-    are timed themselves: an upper bound, for sizes of which a machine can barely do one.
+    One step of each kind of draw is counted and warms up; then `repeats` of each are timed, the kinds in turn. With
+    repeats 0 the counted steps are timed themselves: an upper bound, for sizes of which a machine can barely do one.
     """
     module = step.module.train()
     optimisers = build_optimisers(module, step.optimiser, step.training["lr"], step.edges)
@@ -59,26 +60,27 @@ def run_steps(step: Step, device: torch.device, *, repeats: int = 5) -> Taken:
         with torch.no_grad():
             torch._foreach_lerp_(average, trained, 1 - step.optimiser["ema"])
 
-    flops, value, seconds = 0.0, torch.zeros(()), []
+    flops, value = 0.0, torch.zeros(())
+    seconds: dict[str, list[float]] = {}
     for name, (share, _) in step.draws.items():
         begin = time.perf_counter()
         value, count = counted(lambda name=name: forward_backward(name))
         flops += share * count
         finish()
         _wait(device)
-        seconds.append(time.perf_counter() - begin)
+        seconds[name] = [time.perf_counter() - begin]
     if repeats:
-        seconds.clear()
-    for name in itertools.islice(itertools.cycle(step.draws), repeats):
+        seconds = {name: [] for name in step.draws}
+    for name in [*step.draws] * repeats:
         _wait(device)
         begin = time.perf_counter()
         value = forward_backward(name)
         finish()
         _wait(device)
-        seconds.append(time.perf_counter() - begin)
-    median = statistics.median(seconds)
-    rate = step.training["batch"] / median
-    return Taken(median, len(seconds), rate, flops, float(value), peak_bytes(device))
+        seconds[name].append(time.perf_counter() - begin)
+    mean = sum(share * statistics.median(seconds[name]) for name, (share, _) in step.draws.items())
+    rate = step.training["batch"] / mean
+    return Taken(mean, max(1, repeats), rate, flops, float(value), peak_bytes(device))
 
 
 def matrix_rate(device: torch.device, precision: str, *, side: int | None = None, repeats: int = 5) -> float:

@@ -2,11 +2,13 @@
 
 What is counted: `trace` runs one step of a stage at its configured batch on the meta device. What is assumed: that a
 card reaches the stated share (utilisation) of its published bf16 peak, and that cards in parallel lose nothing. Where
-several share a training, each takes its part of the batch and makes the whole update.
+several share a training, each takes its part of the batch (in pieces of `hardware.device_batch`) and makes the whole
+update.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ from methods.foresee.trace import Traced, trace
 from methods.registry import fitting_variant, resolve
 from methods.run import make_method, readable_params
 from methods.specs import HARDWARE, Plan, StageSpec
+from methods.training.devices import pieces_of
 
 HOUR = 3600.0
 TERA = 1e12
@@ -117,14 +120,18 @@ def _stage(
         raise UserError(
             f"--gpus is {gpus}, and the batch of {stage.name} is {batch}: give a number of cards that divides it"
         )
-    if gpus > 1:
-        step = made_up_step(stage, scale, sizes, batch=batch // gpus, device="meta")
+    hardware = resolve(stage.owner, fitting_variant(stage, scale), scale).params.get(HARDWARE, {})
+    pieces = pieces_of(batch // gpus, hardware.get("device_batch"))
+    if gpus * pieces > 1:
+        step = made_up_step(stage, scale, sizes, batch=batch // gpus // pieces, device="meta")
     if step.training["precision"] != "bf16":
         reason = f"trains in {step.training['precision']}, and the peaks of cards are of bf16: no hours are foreseen"
         reached = float("inf")
     else:
         reason = ""
-    return ForeseenStage(stage.folder_name, users, reason, trace(step), batch, steps, reached, gpus)
+    traced = trace(step)  # of one piece, whose gradients add up to those of the card's part
+    traced = dataclasses.replace(traced, flops=traced.flops * pieces)
+    return ForeseenStage(stage.folder_name, users, reason, traced, batch, steps, reached, gpus)
 
 
 def made_up_step(stage: StageSpec, scale: str, sizes: Sizes, *, batch: int | None, device: str) -> Step | None:

@@ -87,14 +87,14 @@ class ClipDinov2(nn.Module):
         """The frozen model `clip` or `dino` on a device."""
         shape = self.shapes[kind]
         if self.made_up or device.type == "meta":
-            return frozen_vit.outline(shape, device)
-        return frozen_vit.load(self.folders[kind], shape, device)
+            return frozen_vit.outline(shape, device, self.precision)
+        return frozen_vit.load(self.folders[kind], shape, device, self.precision)
 
     def features(self, images: Tensor) -> Tensor:
         """What the frozen models say of images (b, h, w, 4) uint8: (b, tokens of one, all widths) float16."""
         models = [self.frozen(kind, images.device) for kind in self.shapes]
         with frozen_vit.autocast(images.device, "fp32"):  # bf16 autocast on a CPU does not concatenate float16
-            return torch.cat([model.features(images, self.precision) for model in models], -1)
+            return torch.cat([model.features(images) for model in models], -1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Tokens (b, tokens, width) of images (b, h, w, 4) uint8, or of their `features`."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from core.errors import UserError
 from methods.layers.pixels import on_white, resized
 from methods.layers.pretrained import weights_hash
+from methods.training.weights import lowered
 
 MEAN = {"clip": (0.48145466, 0.4578275, 0.40821073), "dino": (0.485, 0.456, 0.406)}
 """Of the RGB values in [0, 1] of what each was trained on: OpenAI's pictures, ImageNet."""
@@ -59,15 +60,16 @@ def _statistics(kind: str, device: torch.device) -> tuple[Tensor, Tensor]:
 class FrozenViT:
     """A model that is never trained. Not an `nn.Module`, so that whoever holds it neither trains nor stores it."""
 
-    def __init__(self, shape: Shape, model: nn.Module, device: torch.device) -> None:
-        self.shape, self.device = shape, device
-        self.model = model.to(device).eval().requires_grad_(False)
+    def __init__(self, shape: Shape, model: nn.Module, device: torch.device, precision: str) -> None:
+        self.shape, self.device, self.precision = shape, device, precision
+        model = model.to(device).eval().requires_grad_(False)
+        self.model = model if device.type == "meta" else lowered(model, precision)
 
     @torch.no_grad()
-    def features(self, images: Tensor, precision: str) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """All tokens (b, tokens, width) float16 of images (b, h, w, 4) uint8; CLIP's before its last norm."""
         pixels = normalised(images, self.shape.kind, self.shape.size)
-        with autocast(images.device, precision):
+        with autocast(images.device, self.precision):
             return self.model(pixel_values=pixels).last_hidden_state.half()
 
 
@@ -79,8 +81,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 
 @functools.cache
-def load(folder: Path, shape: Shape, device: torch.device) -> FrozenViT:
-    """The model of a folder. One copy a process: all that use it share it."""
+def load(folder: Path, shape: Shape, device: torch.device, precision: str) -> FrozenViT:
+    """The model of a folder. One copy a process and precision: all that use it share it."""
     _check(folder, shape)
     kind = _transformers_model(shape.kind)
     with _quiet():
@@ -90,11 +92,11 @@ def load(folder: Path, shape: Shape, device: torch.device) -> FrozenViT:
     missing = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
     if missing:
         raise UserError(f"{folder} is not the {shape.kind} model that it says: it lacks {missing[0]}; fetch it again")
-    return FrozenViT(shape, model, device)
+    return FrozenViT(shape, model, device, precision)
 
 
 @functools.cache
-def outline(shape: Shape, device: torch.device) -> FrozenViT:
+def outline(shape: Shape, device: torch.device, precision: str) -> FrozenViT:
     """The model from its sizes alone, with random weights, or none on the meta device: for what it costs."""
     from transformers import CLIPVisionConfig, Dinov2Config
 
@@ -107,7 +109,7 @@ def outline(shape: Shape, device: torch.device) -> FrozenViT:
         **({"intermediate_size": 4 * shape.width} if shape.kind == "clip" else {"mlp_ratio": 4}),
     )
     with torch.device(device):
-        return FrozenViT(shape, _transformers_model(shape.kind)(config), device)
+        return FrozenViT(shape, _transformers_model(shape.kind)(config), device, precision)
 
 
 def identity(folder: Path, name: str) -> dict[str, str]:

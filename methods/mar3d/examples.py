@@ -76,6 +76,8 @@ class Examples:
         Returns which of the two it is, for the record; nothing for an encoder that is trained.
         """
         self.features = cached_features(encoder, self.split, self.device)
+        if self.features is None and self.device.type == "cuda":
+            self.images.decode(torch.get_num_threads())
         if not hasattr(encoder, "features"):
             return {}
         return {"image_features": "cached" if self.features else "computed as drawn"}

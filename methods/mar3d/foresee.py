@@ -21,6 +21,7 @@ from methods.mar3d.sampling import is_guided, masked_after
 from methods.training.draws import WHOLE
 from methods.training.features import feature_bytes
 from methods.training.flops import counted
+from methods.training.weights import lowered
 
 Params = Mapping[str, Any]
 
@@ -64,9 +65,8 @@ def mar_step(params: Params, name: str, sizes: Sizes, *, batch: int | None, devi
         model = build_mar(params, name, sizes.image_size)
     generator = torch.Generator().manual_seed(0)
     diffusion = Diffusion(model.noise_steps, device=device, prediction=model.prediction)
-    examples, frozen = made_up(
-        params, "lr" if name == "lr" else "hr", stage.get("augmentation"), sizes, batch=batch, device=device
-    )
+    drawn = {"batch": batch, "device": device, "precision": stage["training"]["precision"]}
+    examples, frozen = made_up(params, "lr" if name == "lr" else "hr", stage.get("augmentation"), sizes, **drawn)
 
     def loss(ratio: float) -> Tensor:
         return model.loss(
@@ -98,6 +98,7 @@ def made_up(
     *,
     batch: int,
     device: torch.device | str,
+    precision: str,
 ) -> tuple[Callable[[], Batch], tuple[nn.Module, ...]]:
     """Batches as `examples.Examples` draws them, and the frozen VAE that encodes them where latents are not cached."""
     latent, generator = params["latent"], torch.Generator().manual_seed(1)
@@ -105,6 +106,8 @@ def made_up(
     if not latent["cache"]:
         with torch.device(device):
             vae = build_vae(params["vae"], latent).eval().requires_grad_(False)
+        if torch.device(device) != META:  # where its bytes are counted, the tracer does the casting
+            vae = lowered(vae, precision)
 
     @torch.no_grad()
     def latents(bank: str) -> Tensor:

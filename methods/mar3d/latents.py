@@ -31,7 +31,7 @@ from methods.training.loop import autocast
 from methods.training.pool import Surfaced
 from methods.training.streaming import Rows
 from methods.training.weights import FILE as WEIGHTS
-from methods.training.weights import frozen, load_weights, save_weights
+from methods.training.weights import frozen, load_weights, lowered, save_weights
 
 FILE = "latents.safetensors"
 CACHE_BYTES = 16e9
@@ -118,7 +118,8 @@ def make_again(stage: Path, split: Split, surfaces: Callable[[], Surfaced], devi
             )
             print(f"{stage} {state}: encoding the views again", file=sys.stderr, flush=True)
             vae, precision = load_vae(stage, device)[0], params["vae"]["training"]["precision"]
-            keep(stage, split, encode_views(vae, surfaces(), *every_view(split), precision))
+            posteriors = encode_views(lowered(vae, precision), surfaces(), *every_view(split), precision)
+            keep(stage, split, posteriors)
 
 
 def statistics(posteriors: Tensor, weights: Tensor | None = None, rows: int = 4096) -> dict[str, Tensor]:
@@ -147,7 +148,8 @@ class LatentPool:
 
         memory_gb: a larger cache stays on disk.
         """
-        self.vae, self.scaling = load_vae(stage, device)
+        vae, self.scaling = load_vae(stage, device)
+        self.vae = lowered(vae, precision)
         self.pool, self.precision, self.device = pool, precision, device
         self.encoding = threading.Lock()
         self.cache = Rows(stage / FILE, device, memory_gb=memory_gb) if pool is None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,38 @@ STEADY = timedelta(minutes=15)
 """The same between steps: longer than compiling, or writing a resume state. A lost process costs the others no more."""
 
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
 def device_of(name: str = "auto") -> torch.device:
-    """`auto` is cuda where there is one (of several processes each has its own), else cpu."""
+    """`auto` is cuda where CUDA works, else cpu; of several processes each has its own card.
+
+    A GPU always has its number, so that whatever is kept for a device is kept once. Raises UserError where this process
+    was given a card that CUDA cannot use.
+    """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cuda" and processes.count() > 1:
-            name = f"cuda:{processes.local_rank()}"
-    return torch.device(name)
+        name = "cuda" if cuda_works() else "cpu"
+    device = torch.device(name)
+    return torch.device("cuda", processes.local_rank()) if device == torch.device("cuda") else device
+
+
+def cuda_works() -> bool:
+    """Whether torch can use a GPU, found by starting CUDA: a driver that is too old for torch is there all the same.
+
+    Raises UserError if it cannot, though a scheduler, `pipeline.cards` or a person gave this process a card.
+    """
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # the latter from a CPU build of torch
+        cards = os.environ.get(VISIBLE, "")
+        if cards in ("", "-1", "NoDevFiles"):  # the last is SLURM's, for no card
+            return False
+        raise UserError(
+            f"this process was given GPU {cards} ({VISIBLE}), which torch {torch.__version__} cannot use"
+            f" ({str(error).splitlines()[0]}): update its driver, or install a torch for it (docs/running.md); or set"
+            f" {VISIBLE} to nothing to do without."
+        ) from error
+    return True
 
 
 def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
@@ -56,17 +82,17 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
     """Fabric for this process, launched: one device a process, DDP where there are several."""
     from lightning_fabric import Fabric  # a second of imports, spared where nothing is trained
-    from lightning_fabric.plugins.environments import LightningEnvironment
     from lightning_fabric.strategies import DDPStrategy
+
+    from methods.training.launched import Launched
 
     _check(precision)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision of every training
     settings = {"accelerator": device.type, "precision": {"bf16": "bf16-mixed", "fp32": "32-true"}[precision]}
+    settings["plugins"] = [Launched()]
     count, local = processes.count(), processes.per_node()
     if count == 1:
-        # Alone, whatever a scheduler says of other tasks: Fabric would read SLURM's variables, and refuse some.
-        alone = {"devices": 1 if device.type == "cpu" else [device.index or 0], "plugins": [LightningEnvironment()]}
-        fabric = Fabric(**alone, **settings)
+        fabric = Fabric(devices=1 if device.type == "cpu" else [device.index], **settings)
     else:
         if device.type == "cuda" and torch.cuda.device_count() < local:
             raise UserError(
@@ -86,9 +112,17 @@ def wait_at_most(patience: timedelta) -> None:
         torch.distributed.distributed_c10d._set_pg_timeout(patience)
 
 
-def leave() -> None:
-    """Leave the other processes, if there are any; threads that are left to the interpreter's end may abort it."""
+def leave(name: str) -> None:
+    """Leave the other processes of the fit `name`, if there are any, once all have come here.
+
+    The first one measures and writes when the others are done, and NCCL wants a group to be destroyed by all together.
+    Threads that are left to the interpreter's end may abort it. Raises LostProcessError where another one has died.
+    """
     if torch.distributed.is_initialized():
+        try:
+            torch.distributed.barrier()
+        except RuntimeError as error:
+            raise processes.LostProcessError(name) from error
         torch.distributed.destroy_process_group()
 
 
@@ -102,5 +136,9 @@ def share_work(batch: int, device_batch: int | None) -> int:
         raise UserError(
             f"a batch of {batch} does not fall into equal parts for {count} processes; start a number that divides it."
         )
-    own = batch // count
+    return pieces_of(batch // count, device_batch)
+
+
+def pieces_of(own: int, device_batch: int | None) -> int:
+    """The fewest equal pieces of a process's `own` samples with at most `device_batch` in each."""
     return next(n for n in range(1, own + 1) if own % n == 0 and own // n <= (device_batch or own))

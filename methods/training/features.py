@@ -54,7 +54,7 @@ class FeatureCache:
         """The file of rows `ROWS * number` and on."""
         return self.folder / f"{number:05d}.safetensors"
 
-    def fill(self, load: Callable[[], FrozenViT], split: Split, precision: str) -> None:
+    def fill(self, load: Callable[[], FrozenViT], split: Split) -> None:
         """Compute what is not there yet. Of several processes one computes, and the others wait for it.
 
         load: gives the model; not called where nothing is missing.
@@ -68,7 +68,7 @@ class FeatureCache:
             progress = Progress(f"features {self.folder.name}", len(files), done=len(files) - len(missing))
             for done, number in enumerate(missing, len(files) - len(missing) + 1):
                 rows = range(number * ROWS, min(self.rows, (number + 1) * ROWS))
-                parts = [_encode(model, split, rows[i : i + BATCH], precision) for i in range(0, len(rows), BATCH)]
+                parts = [_encode(model, split, rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
                 features = torch.cat(parts)
                 if not features.isfinite().all():
                     raise UserError(
@@ -137,14 +137,14 @@ def cached_features(encoder: nn.Module, split: Split, device: torch.device) -> C
         cache = FeatureCache(root / f"{kind}-{params_key(about)}", rows, shape.tokens, shape.width)
         _check_room(cache.folder, sizes[kind])
         write_json(cache.folder / "about.json", {"model": own["model"], **about, "views": rows})
-        cache.fill(functools.partial(encoder.frozen, kind, device), split, encoder.precision)
+        cache.fill(functools.partial(encoder.frozen, kind, device), split)
         caches.append(cache)
     return CachedFeatures(caches, split.n_views, device)
 
 
-def _encode(model: FrozenViT, split: Split, rows: range, precision: str) -> Tensor:
+def _encode(model: FrozenViT, split: Split, rows: range) -> Tensor:
     images = np.stack([split.image(row // split.n_views, row % split.n_views) for row in rows])
-    return model.features(torch.from_numpy(images).to(model.device), precision).cpu()
+    return model.features(torch.from_numpy(images).to(model.device)).cpu()
 
 
 def _check_room(folder: Path, size: int) -> None:

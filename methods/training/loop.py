@@ -271,6 +271,8 @@ def _speed(steps: int, batch: int, seconds: float, waited: float) -> dict[str, f
 
 def compile_blocks(module: nn.Module) -> None:
     """Compile the repeated blocks of `module` in place: members of a ModuleList share code, and compile once."""
+    # Blocks are compiled inside of DDP's forward: there is no graph to be cut where its buckets end.
+    torch._dynamo.config.optimize_ddp = False
     for stack in module.modules():
         if isinstance(stack, nn.ModuleList):
             for block in stack:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from core.errors import UserError
+from methods.training.muon import BatchedMuon
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float, floor: float) -> float:
@@ -37,6 +38,11 @@ def split_parameters(module: nn.Module, edges: Iterable[str]) -> tuple[list[nn.P
     return hidden, rest
 
 
+def on_gpu(parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether all of them are."""
+    return all(p.is_cuda for p in parameters)
+
+
 def build_optimisers(
     module: nn.Module, params: Mapping[str, Any], lr: float, edges: Iterable[str] = ()
 ) -> list[torch.optim.Optimizer]:
@@ -46,8 +52,8 @@ def build_optimisers(
     `adamw_lr` (peak rate of the rest).
     """
     hidden, rest = split_parameters(module, edges)
-    fused = True if all(p.is_cuda for p in hidden + rest) else None  # None: as PyTorch chooses
-    adamw = {"betas": tuple(params["betas"]), "eps": params["eps"], "fused": fused}
+    gpu = on_gpu(hidden + rest)
+    adamw = {"betas": tuple(params["betas"]), "eps": params["eps"], "fused": gpu or None}  # None: as PyTorch chooses
     if params["name"] == "adamw":
         groups = [{"params": hidden, "weight_decay": params["weight_decay"]}, {"params": rest, "weight_decay": 0.0}]
         return [torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, **adamw)]
@@ -59,7 +65,8 @@ def build_optimisers(
                 "ns_steps": params["ns_steps"],
                 "weight_decay": params["weight_decay"],
             }
-            optimisers.append(torch.optim.Muon(hidden, lr=lr, nesterov=True, adjust_lr_fn="match_rms_adamw", **muon))
+            chosen = BatchedMuon if gpu else torch.optim.Muon
+            optimisers.append(chosen(hidden, lr=lr, nesterov=True, adjust_lr_fn="match_rms_adamw", **muon))
         if rest:
             optimisers.append(torch.optim.AdamW(rest, lr=params["adamw_lr"], weight_decay=0.0, **adamw))
         return optimisers

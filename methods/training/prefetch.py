@@ -18,7 +18,8 @@ class Batches(Generic[T]):
     """`make(i)` for i = first, first + 1, …, stop - 1, in order.
 
     workers: threads that make the next ones (reading and decoding release Python's lock); 0 makes each when it is
-    asked for. `waited` sums the seconds that the reader had to wait. What is made does not depend on `workers`.
+    asked for. `waited` sums the seconds that the reader had to wait, not those of a GPU that waits for the reader to
+    launch its kernels. What is made does not depend on `workers`.
     """
 
     def __init__(self, make: Callable[[int], T], first: int, stop: int, workers: int, device: torch.device) -> None:

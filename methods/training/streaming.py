@@ -6,6 +6,7 @@ draws, same batches as from what is held in memory.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,25 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from core.progress import Progress
 from data.store import Split
 from methods.training.devices import to_device
 from methods.training.pool import Surfaced, SurfacePool
 
 GB = 10**9
+DATA_SHARE = 0.4
+"""Of a GPU's memory, the most that data may take, whatever their kinds; the rest is for the steps."""
+BLOCK = 256
+"""Images that are copied to the device together."""
+
+
+def fits(size: int, device: torch.device, memory_gb: float) -> bool:
+    """Whether data of that many bytes may lie on the device, beside those that lie there already."""
+    if device.type != "cuda" or size > memory_gb * GB:
+        return size <= memory_gb * GB
+    torch.cuda.empty_cache()  # what torch holds and nobody uses is free
+    free, total = torch.cuda.mem_get_info(device)
+    return free - size >= (1 - DATA_SHARE) * total
 
 
 class SurfaceStream(Surfaced):
@@ -41,21 +56,35 @@ class SurfaceStream(Surfaced):
 def surfaces_of(
     split: Split, device: torch.device, *, memory_gb: float, readers: int = 1, occupancy: bool = True
 ) -> Surfaced:
-    """The split on the device if it takes at most `memory_gb`, else streamed."""
-    if SurfacePool.size(split, occupancy=occupancy) > memory_gb * GB:
-        return SurfaceStream(split, device)
-    return SurfacePool(split, device, occupancy=occupancy, readers=readers)
+    """The split on the device if it `fits`, else streamed."""
+    if fits(SurfacePool.size(split, occupancy=occupancy), device, memory_gb):
+        return SurfacePool(split, device, occupancy=occupancy, readers=readers)
+    return SurfaceStream(split, device)
 
 
 class Images:
-    """Condition images of a split; each is decoded once and stays on the device, if all take at most `memory_gb`."""
+    """Condition images of a split; each is decoded once and stays on the device, if all of them `fits`."""
 
     def __init__(self, split: Split, device: torch.device, *, memory_gb: float) -> None:
         self.split, self.device = split, device
         shape = (len(split), split.n_views, split.image_size, split.image_size, 4)
-        fits = np.prod(shape, dtype=np.int64) <= memory_gb * GB
-        self.kept = torch.empty(shape, dtype=torch.uint8, device=device) if fits else None
+        room = fits(int(np.prod(shape, dtype=np.int64)), device, memory_gb)
+        self.kept = torch.empty(shape, dtype=torch.uint8, device=device) if room else None
         self.decoded = np.zeros(shape[:2], bool)
+
+    def decode(self, threads: int) -> None:
+        """Decode all that stay on the device, before the steps, which would wait for each at its first draw."""
+        if self.kept is None:
+            return
+        objects, views = np.nonzero(~self.decoded)
+        progress = Progress("decode", len(objects))
+        with ThreadPoolExecutor(threads) as pool:
+            for first in range(0, len(objects), BLOCK):
+                i, v = objects[first : first + BLOCK], views[first : first + BLOCK]
+                images = np.stack(list(pool.map(self.split.image, i.tolist(), v.tolist())))
+                self.kept[torch.from_numpy(i), torch.from_numpy(v)] = to_device(images, self.device)
+                self.decoded[i, v] = True
+                progress.update(first + len(i))
 
     def rows(self, objects: Tensor, views: Tensor) -> Tensor:
         """Images (b, h, w, 4) uint8 on the device. objects, views: (b,) int64 on the CPU."""
@@ -74,9 +103,8 @@ class Rows:
 
     def __init__(self, path: Path, device: torch.device, *, memory_gb: float) -> None:
         self.device, self.file = device, safe_open(path, framework="np")
-        fits = path.stat().st_size <= memory_gb * GB
-        names = self.file.keys()
-        self.kept = {name: torch.from_numpy(self.file.get_tensor(name)).to(device) for name in names} if fits else None
+        room, names = fits(path.stat().st_size, device, memory_gb), self.file.keys()
+        self.kept = {name: torch.from_numpy(self.file.get_tensor(name)).to(device) for name in names} if room else None
 
     def rows(self, name: str, objects: Tensor, views: Tensor) -> Tensor:
         """Rows (b, …) of a tensor, on the device."""

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from core.errors import DEVICE_FAULT, OUT_OF_MEMORY, UserError, known, run_cli
+from core.errors import DEVICE_FAULT, OUT_OF_MEMORY, UserError, device_fault, known, out_of_device_memory, run_cli
 
 
 def test_a_user_error_is_one_line_and_status_2(capsys):
@@ -35,6 +35,27 @@ def test_an_unknown_name_comes_with_what_is_known_and_what_was_meant():
     error = known("scale", "cpuu", ["cpu", "gpu"])
     assert str(error) == "there is no scale 'cpuu' (known: cpu, gpu); did you mean 'cpu'?"
     assert str(known("scale", "huge", [])) == "there is no scale 'huge' (known: none)"
+
+
+@pytest.mark.parametrize(
+    ("message", "full", "broken"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True, False),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", False, True),
+        ("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED", False, True),
+        ("No CUDA GPUs are available", False, True),
+        (
+            "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!",
+            False,
+            False,
+        ),
+    ],
+)
+def test_errors_of_cudas_libraries_are_told_by_what_they_say(message, full, broken):
+    error = RuntimeError(message)
+    assert (out_of_device_memory(error), device_fault(error)) == (full, broken)
+    other = ValueError(message)
+    assert not out_of_device_memory(other) and not device_fault(other)
 
 
 @pytest.mark.parametrize(("name", "status"), [("OutOfMemoryError", OUT_OF_MEMORY), ("AcceleratorError", DEVICE_FAULT)])

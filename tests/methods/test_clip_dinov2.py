@@ -172,6 +172,17 @@ def test_precision_is_its_own(image_encoder):
     assert 0 < (exact - coarse).abs().max() < 0.2
 
 
+def test_weights_that_are_cast_once_give_the_bits_of_those_cast_at_every_use(image_encoder, monkeypatch):
+    encoder = build(image_encoder, precision="bf16")
+    once = encoder.features(images())
+    for kind in encoder.shapes:
+        frozen, exact = encoder.frozen(kind, CPU), build(image_encoder, precision="fp32").frozen(kind, CPU)
+        products = [part for part in frozen.model.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+        assert {part.weight.dtype for part in products} == {torch.bfloat16}
+        monkeypatch.setattr(frozen, "model", exact.model)
+        assert torch.equal(encoder.features(images()), once)
+
+
 # ---------------------------------------------------------------- which weights
 
 

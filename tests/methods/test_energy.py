@@ -46,8 +46,8 @@ def test_the_cards_own_counter_is_read_where_there_is_one(monkeypatch):
         counted["3"] += 2500  # millijoules
         counted["GPU-x"] += 500
         assert meter.joules == pytest.approx(3.0)
-        assert energy.record(meter, on_gpu=True) == {"energy_joules": 3.0}
-        assert energy.record(meter, on_gpu=False) == {"energy_joules": None}
+    with energy.metered(0) as meter:
+        assert meter.joules is None
 
 
 def test_without_the_package_nvidia_smi_is_asked(monkeypatch, tmp_path):
@@ -65,6 +65,18 @@ def test_without_the_package_nvidia_smi_is_asked(monkeypatch, tmp_path):
         assert 200 * 0.1 <= meter.joules <= 200 * (time.monotonic() - begin)
 
 
+def test_a_power_that_nobody_can_read_is_no_number(monkeypatch, tmp_path):
+    """As of a slice of a card (MIG): nvidia-smi is there, and says N/A."""
+    command = tmp_path / "nvidia-smi"
+    command.write_text('#!/bin/sh\necho "[N/A]"\n')
+    command.chmod(command.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-0123")
+    with energy.metered(1) as meter:
+        assert meter.joules is None
+
+
 @pytest.mark.parametrize("visible", ["", None])
 def test_no_gpu_no_number(monkeypatch, tmp_path, visible):
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -72,4 +84,4 @@ def test_no_gpu_no_number(monkeypatch, tmp_path, visible):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with energy.metered(1) as meter:
-        assert meter.joules is None and energy.record(meter, on_gpu=True) == {"energy_joules": None}
+        assert meter.joules is None

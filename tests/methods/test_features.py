@@ -31,9 +31,9 @@ def computed(monkeypatch):
     calls: list[tuple[str, int]] = []
     original = frozen_vit.FrozenViT.features
 
-    def counting(self, images, precision):
+    def counting(self, images):
         calls.append((self.shape.kind, len(images)))
-        return original(self, images, precision)
+        return original(self, images)
 
     monkeypatch.setattr(frozen_vit.FrozenViT, "features", counting)
     return calls

@@ -13,6 +13,7 @@ from torch import nn
 from core.errors import UserError
 from core.identity import ROOT
 from methods.contract import Sizes, Step
+from methods.foresee import measure, totals
 from methods.foresee.cards import card_of, get_card, load_cards, utilisation
 from methods.foresee.measure import matrix_rate, run_steps
 from methods.foresee.sizes import configuration, settings_of, sizes_of
@@ -126,6 +127,28 @@ def test_made_up_steps_are_those_of_the_stage(setting, stage):
     traced = trace(steps["meta"])
     assert traced.parameters == sum(p.numel() for p in steps["cpu"].module.parameters())
     assert traced.gradients == traced.weights  # what no draw reaches would never be trained
+
+
+def test_seconds_and_flops_are_of_the_same_mixture_of_steps(monkeypatch):
+    now = 0.0
+
+    def draws(loss):
+        def lasting(seconds, rows):
+            def step():
+                nonlocal now
+                now += seconds
+                return loss(rows)
+
+            return step
+
+        return {"rare": (0.25, lasting(8.0, 2 * B)), "often": (0.75, lasting(4.0, B))}
+
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now)
+    step = mlp_step(draws=draws, device="cpu")
+    for repeats in (0, 1, 3):
+        taken = run_steps(step, torch.device("cpu"), repeats=repeats)
+        assert (taken.seconds, taken.samples_per_second) == (5.0, B / 5)
+        assert taken.flops == pytest.approx(1.25 * trace(mlp_step()).flops)
 
 
 @pytest.mark.parametrize("setting, stage", [STAGES[0], STAGES[5]])
@@ -262,6 +285,20 @@ def test_of_cards_that_share_a_training_each_takes_its_part_of_the_batch():
         foresee(settings, "smoke", TINY, card, 0.5, gpus=3)
 
 
+def test_a_batch_in_pieces_takes_the_memory_of_one_and_the_flops_of_all(monkeypatch):
+    def stage():
+        return foresee([("vae_study", "triple_hr")], "smoke", TINY, get_card("h100"), 0.5)[0][0]
+
+    whole = stage()
+    plan = resolve("vae_study", "triple_hr", "smoke")
+    monkeypatch.setitem(plan.params, "hardware", {**plan.params["hardware"], "device_batch": 4})
+    monkeypatch.setattr(totals, "fitting_variant", lambda *_: "triple_hr")
+    halved = stage()
+    copies = 2 * whole.traced.parameters  # of weights, in bf16
+    assert halved.traced.activations <= whole.traced.activations / 2 + copies
+    assert halved.flops == pytest.approx(whole.flops, rel=0.01) and halved.batch == whole.batch
+
+
 def test_table_2_and_the_dit_cascade_take_one_h100_45_minutes_at_gpu():
     """Of a card that reaches a quarter of its peak, with a minute for each process to start, read and end."""
     config = configuration("gpu")
@@ -362,7 +399,10 @@ def test_step_runs_and_says_what_it_took():
     ]
     done = subprocess.run([*command, "--repeats", "2", "--device", "cpu"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "s a step (median of 2)" in done.stdout and "TFLOP/s of a large matrix product here" in done.stdout
+    assert (
+        "s a step (of each kind the median of 2)" in done.stdout
+        and "TFLOP/s of a large matrix product here" in done.stdout
+    )
     done = subprocess.run([*command, "--draw", "lr"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "no kind of step of mar_lr 'lr'" in done.stderr
 
@@ -371,7 +411,7 @@ def test_a_devices_name_says_its_card():
     names = {"NVIDIA H100 80GB HBM3": "h100", "NVIDIA A100-SXM4-80GB": "a100", "NVIDIA GeForce RTX 4090": "rtx4090"}
     names |= {"NVIDIA A100 80GB PCIe": "a100", "NVIDIA L40S": "l40s", "NVIDIA H200": "h200"}
     assert {device: card_of(device).name for device in names} == names
-    for device in ("NVIDIA H100 PCIe", "NVIDIA H100 NVL", "Tesla T4", "AMD EPYC"):
+    for device in ("NVIDIA H100 PCIe", "NVIDIA H100 NVL", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "Tesla T4", "AMD EPYC"):
         assert card_of(device) is None
 
 

@@ -1,6 +1,10 @@
-"""What `python -m methods list` and `show` print."""
+"""What `python -m methods list` and `show` print; what every command sets before torch is loaded."""
 
-from methods.__main__ import list_methods, show_method
+import os
+
+import pytest
+
+from methods.__main__ import list_methods, set_allocator, show_method
 from methods.registry import load_methods
 
 
@@ -25,3 +29,15 @@ def test_a_method_is_shown_with_all_its_variants(capsys):
     shown = capsys.readouterr().out.splitlines()
     assert f"variants: {' '.join(method.variants)}" in shown
     assert shown[0].startswith("MAR-3D (mar3d/no_pyramid, scale smoke): ")
+
+
+@pytest.mark.parametrize("given", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_a_gpus_memory_grows_in_place_unless_the_user_says_otherwise(monkeypatch, given):
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv(given, "backend:cudaMallocAsync")
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    set_allocator()
+    expected = {given: "backend:cudaMallocAsync"} if given else {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    assert {name: value for name, value in os.environ.items() if name.endswith("ALLOC_CONF")} == expected

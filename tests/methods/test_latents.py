@@ -9,7 +9,7 @@ from data.store import Split
 from methods.contract import PreparedData, Sizes
 from methods.mar3d import latents
 from methods.mar3d.foresee import encoding_flops
-from methods.mar3d.latents import FILE, LatentPool, cache_bytes, kept_for, make_again, statistics
+from methods.mar3d.latents import FILE, LatentPool, cache_bytes, kept_for, load_vae, make_again, statistics
 from methods.mar3d.method import fit_mar
 from methods.mar3d.vae_training import fit_vae
 from methods.registry import resolve
@@ -75,6 +75,15 @@ def test_encoding_on_the_fly_gives_the_cached_latents(stage, prepared, tmp_path)
     surfaces = SurfacePool(Split(prepared, "train"), torch.device("cpu"), occupancy=False)
     fresh = draw(LatentPool(tmp_path, surfaces, torch.device("cpu"), "bf16"), n=32)
     assert (fresh - cached).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("bank", ["lr", "hr"])
+def test_weights_that_are_cast_once_give_the_bits_of_those_cast_at_every_use(stage, prepared, bank):
+    cpu = torch.device("cpu")
+    pool = LatentPool(stage, SurfacePool(Split(prepared, "train"), cpu, occupancy=False), cpu, "bf16")
+    once, kinds = draw(pool, bank, n=8), {p.dtype for p in pool.vae.parameters()}
+    pool.vae, _ = load_vae(stage, cpu)
+    assert torch.equal(draw(pool, bank, n=8), once) and torch.bfloat16 in kinds
 
 
 def test_points_are_turned_in_full_precision_before_they_are_encoded_on_the_fly(stage, prepared, tmp_path, monkeypatch):

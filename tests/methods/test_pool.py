@@ -1,5 +1,7 @@
 """Batches: shape and queries turn together, what lies outside the turned box is empty, rotated views by share."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,11 @@ from safetensors.torch import save_file
 
 from core.box import BOUND
 from data.store import Split
+from methods.mar3d.examples import Examples
+from methods.training import streaming
 from methods.training.draws import WHOLE, Share
 from methods.training.pool import SurfacePool, draw_views
-from methods.training.streaming import Images, Rows, SurfaceStream, surfaces_of
+from methods.training.streaming import GB, Images, Rows, SurfaceStream, fits, surfaces_of
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +147,37 @@ def test_images_are_decoded_once_and_stay_unless_they_do_not_fit(split, monkeypa
         assert torch.equal(kept.rows(objects, views), expected)
     assert sorted(decoded) == [(0, 0), (1, 2)]
     assert torch.equal(read.rows(objects, views), expected) and len(decoded) == 5
+
+
+def test_images_are_decoded_before_the_steps_where_they_stay(split, monkeypatch):
+    kept, read = (Images(split, torch.device("cpu"), memory_gb=gb) for gb in (1, 0))
+    expected = np.stack([[split.image(i, v) for v in range(split.n_views)] for i in range(len(split))])
+    monkeypatch.setattr(streaming, "BLOCK", 3)
+    kept.rows(torch.tensor([1]), torch.tensor([2]))
+    kept.decode(2)
+    assert np.array_equal(kept.kept.numpy(), expected)
+    monkeypatch.setattr(split, "image", lambda *_: pytest.fail("decoded again"))
+    assert np.array_equal(kept.rows(torch.tensor([0, 1]), torch.tensor([1, 2])).numpy(), expected[[0, 1], [1, 2]])
+    kept.decode(2)
+    read.decode(2)
+
+
+@pytest.mark.parametrize("device, threads", [("cuda", [torch.get_num_threads()]), ("cpu", [])])
+def test_on_a_gpu_images_are_decoded_before_the_steps(device, threads):
+    asked = []
+    examples = SimpleNamespace(split=None, device=torch.device(device), images=SimpleNamespace(decode=asked.append))
+    Examples.condition_on(examples, torch.nn.Identity())  # which is trained: nothing of it is cached
+    assert asked == threads
+
+
+def test_data_leave_a_gpu_room_for_its_steps(monkeypatch):
+    free, gpu = [80.0], torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free[0] * GB), 80 * GB))
+    assert fits(32 * GB, gpu, 40) and not fits(33 * GB, gpu, 40) and not fits(32 * GB, gpu, 31)
+    free[0] -= 20  # another kind of data, or another process
+    assert fits(12 * GB, gpu, 40) and not fits(13 * GB, gpu, 40)
+    assert fits(33 * GB, torch.device("cpu"), 40) and not fits(41 * GB, torch.device("cpu"), 40)
 
 
 def test_rows_of_a_file_are_the_same_from_memory_and_from_disk(tmp_path):

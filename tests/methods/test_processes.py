@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from methods.manifest import read_stage
 from methods.training import processes
 from methods.training.devices import fabric_of, share_work
 from methods.training.draws import WHOLE, Share
+from methods.training.launched import Launched
 from methods.training.launcher import death_among
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -68,10 +70,14 @@ def out(prepared, tmp_path_factory):
     return out
 
 
-def torchrun(*command, count=2):
+def torchrun(*command, count=2, timeout=100):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     return subprocess.run(
-        [*launcher, "--monitor-interval=0.1", *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=100
+        [*launcher, "--monitor-interval=0.1", *command],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 
@@ -96,6 +102,14 @@ def test_two_processes_have_the_losses_of_one(out, stage):
     assert read_json(out / "two" / stage / "speed.json")["processes"] == 2
 
 
+@pytest.mark.skipif(not os.environ.get("COMPILE"), reason="minutes of compiling, by g++: COMPILE=1")
+def test_two_processes_that_compile_have_the_losses_of_one_that_does_not(out, prepared):
+    compiled = torchrun(SCRIPT, prepared, out, "compiled", timeout=900)
+    assert compiled.returncode == 0, compiled.stderr[-3000:]
+    for stage in ("vae", "mar_lr"):
+        torch.testing.assert_close(losses(out / "compiled" / stage), losses(out / "one" / stage), atol=1e-5, rtol=1e-5)
+
+
 def test_a_killed_process_ends_the_run_with_a_remedy_and_a_state_to_resume_from(out):
     assert "lost another one, while fitting vae; run the same command again" in (out / "stderr").read_text()
     assert read_json(out / "header.json")["step"] == two_processes.KILL_AT
@@ -113,6 +127,50 @@ def test_one_process_goes_on_where_another_stopped_and_two_where_one_did(out):
 def test_one_process_in_an_allocation_of_several_tasks_trains_alone(monkeypatch):
     environment(monkeypatch, SLURM_JOB_ID="1", SLURM_JOB_NAME="x", SLURM_NTASKS="8")
     assert fabric_of(torch.device("cpu")).world_size == 1
+
+
+def srun(code: str, **variables: str) -> list[tuple[int, str, str]]:
+    """What two tasks of a job end with, print and complain of; they begin as a fit does, with Fabric as `f`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "SLURM_JOB_ID": "7"}
+    variables |= {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1"}
+    begin = "import os, time, torch; from core.errors import run_cli; from methods.training import devices\n"
+    begin += "f = devices.fabric_of(torch.device('cpu'))\n"
+    command, pipe = [sys.executable, "-c", begin + code], subprocess.PIPE
+    own = [ENVIRONMENT | variables | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in "01"]
+    tasks = [subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) for env in own]
+    said = [task.communicate(timeout=60) for task in tasks]
+    return [(task.returncode, *texts) for task, texts in zip(tasks, said, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["interactive", "train"])
+def test_tasks_of_srun_find_each_other_whatever_the_job_is_called(name):
+    """Without --ntasks-per-node, and with a job name by which Lightning tells that nobody has started its processes."""
+    code = "print(f.world_size, int(f.all_reduce(torch.tensor(f.global_rank + 1), reduce_op='sum'))); devices.leave('')"
+    assert [task[:2] for task in srun(code, SLURM_JOB_NAME=name)] == [(0, "2 3\n")] * 2
+
+
+def test_processes_leave_together():
+    """Others have nothing to do while the first one measures what was trained."""
+    code = "time.sleep(2 * (1 - f.global_rank)); print(time.time()); devices.leave('vae'); print(time.time())"
+    (_, first, _), (_, other, _) = srun(code)
+    assert float(other.split()[1]) >= float(first.split()[0])
+
+
+def test_a_process_that_waits_to_leave_says_that_another_has_died():
+    first, (status, _, said) = srun("f.global_rank or os._exit(9); run_cli(lambda: devices.leave('vae'))")
+    assert (first[0], status) == (9, 2)
+    assert "lost another one, while fitting vae; run the same" in said and "Traceback" not in said
+
+
+def test_tasks_of_srun_meet_on_the_first_node_and_steps_do_not_meet_each_other(monkeypatch):
+    environment(monkeypatch, SLURM_STEP_NODELIST="gpu[12-15,17]", SLURM_JOB_ID="8123456", SLURM_STEP_ID="0")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert (Launched().main_address, Launched().main_port) == ("gpu12", 18456)
+    monkeypatch.setenv("SLURM_STEP_ID", "1")
+    assert Launched().main_port == 18457
 
 
 def test_a_process_takes_the_device_that_its_launcher_numbered(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import weakref
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from torch._inductor.exc import InductorError
 
 from core.errors import UserError
 from core.files import read_json
@@ -145,6 +147,22 @@ def test_a_killed_fit_keeps_what_it_saved(data, tmp_path, monkeypatch):
     assert fit(data, tmp_path)["status"] == "ok"
 
 
+def test_the_seconds_of_all_starts_count(data, tmp_path, monkeypatch):
+    def interrupted(self, *_, **__):
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    for work, name in ((fit, "fit"), (generate, "generate")):
+        with monkeypatch.context() as patch:
+            use(patch, **{name: interrupted})
+            for _ in range(2):
+                with pytest.raises(KeyboardInterrupt):
+                    work(data, tmp_path)
+        work(data, tmp_path)  # takes a tenth of that
+        (path,) = (tmp_path / "out" if name == "generate" else tmp_path).rglob("manifest.json")
+        assert read_json(path)["seconds"] >= 0.4
+
+
 def test_a_killed_generation_keeps_what_it_made(data, tmp_path, monkeypatch):
     fit(data, tmp_path)
     original, calls = SilhouetteEllipsoid.generate, []
@@ -178,6 +196,29 @@ def test_what_is_not_the_methods_fault_is_not_swallowed(data, tmp_path, monkeypa
     with pytest.raises(error if isinstance(error, type) else type(error)):
         fit(data, tmp_path)
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_a_compiler_that_is_missing_is_the_users_to_mend(data, tmp_path, monkeypatch):
+    def compiling(self, *args, **kwargs):
+        raise InductorError(
+            RuntimeError("Failed to find C compiler. Please specify via CC environment variable."), None
+        )
+
+    use(monkeypatch, fit=compiling)
+    with pytest.raises(UserError, match="install gcc"):
+        fit(data, tmp_path)
+
+
+def test_nothing_is_fitted_with_a_card_that_torch_cannot_use(data, tmp_path, monkeypatch):
+    use(monkeypatch, fit=lambda *_, **__: pytest.fail("fitted on a CPU"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+
+    def init():
+        raise RuntimeError("the NVIDIA driver is too old")
+
+    monkeypatch.setattr(torch.cuda, "init", init)
+    with pytest.raises(UserError, match="driver is too old"):
+        fit(data, tmp_path)
 
 
 @pytest.mark.parametrize("error", [FULL, BROKEN], ids=repr)

@@ -21,24 +21,25 @@ STEPS = 20
 KILL_AT = 12
 
 
-def params(optimiser: str = "adamw") -> dict:
+def params(optimiser: str = "adamw", **hardware: object) -> dict:
     """Smoke parameters in float32, twenty steps."""
     found = dict(resolve("mar3d", "full", "smoke").params)
     found["optimiser"] = {**found["optimiser"], "name": optimiser}
+    found["hardware"] = {**found["hardware"], **hardware}
     for name in ("vae", "mar_lr"):
         found[name] = {**found[name], "training": {**found[name]["training"], "steps": STEPS, "precision": "fp32"}}
     return found
 
 
-def vae(prepared: Path, out: Path, optimiser: str = "adamw") -> None:
+def vae(prepared: Path, out: Path, optimiser: str = "adamw", **hardware: object) -> None:
     """Fit the VAE."""
-    fit_vae(params(optimiser), PreparedData(prepared, "procedural", "smoke"), out=out, seed=0, device=CPU)
+    fit_vae(params(optimiser, **hardware), PreparedData(prepared, "procedural", "smoke"), out=out, seed=0, device=CPU)
 
 
-def mar(prepared: Path, stage: Path, out: Path) -> None:
+def mar(prepared: Path, stage: Path, out: Path, **hardware: object) -> None:
     """Fit MAR-LR on the latents of a fitted VAE."""
     data = PreparedData(prepared, "procedural", "smoke")
-    fit_mar(params(), "mar_lr", data, vae=stage, out=out, seed=0, device=CPU)
+    fit_mar(params(**hardware), "mar_lr", data, vae=stage, out=out, seed=0, device=CPU)
 
 
 def stop_at(step: int, how: signal.Signals) -> None:
@@ -55,10 +56,13 @@ def stop_at(step: int, how: signal.Signals) -> None:
 
 
 def main() -> None:
-    """Arguments: folder of prepared shards, folder of the results, `killed` or `again`."""
+    """Arguments: folder of prepared shards, folder of the results, `killed`, `again` or `compiled`."""
     prepared, out = Path(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
     assert processes.count() == 2
+    if sys.argv[3] == "compiled":
+        vae(prepared, out / "compiled" / "vae", compile=True)
+        return mar(prepared, out / "one" / "vae", out / "compiled" / "mar_lr", compile=True)
     if sys.argv[3] == "killed":
         mar(prepared, out / "one" / "vae", out / "two" / "mar_lr")
         vae(prepared, out / "two" / "vae")
@@ -68,7 +72,7 @@ def main() -> None:
             stop_at(KILL_AT, signal.SIGKILL)
         else:
             loop.train.__kwdefaults__["save_every"] = 0.0
-    vae(prepared, out / "killed", "muon")
+    return vae(prepared, out / "killed", "muon")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,12 @@ def test_a_shard_is_prepared_by_a_job_of_the_cluster(cluster):
     assert "--gpus" not in job
 
 
+def test_a_fit_on_several_nodes_is_refused_before_anything_is_submitted(tmp_path):
+    several = ["--set-resources", "fit:nodes=2"]
+    process = snakemake(tmp_path, "slurm", *several, "-n", "--config", *TINY, "--", "reports/table2.csv")
+    assert process.returncode != 0 and "asks for 2 nodes for a fit" in process.stdout + process.stderr
+
+
 # ---------------------------------------------------------------- Kubernetes
 
 
@@ -150,6 +156,20 @@ def test_a_pod_that_trains_or_generates_has_a_gpu_as_limit(rule):
 @pytest.mark.parametrize("rule", ["prepare", "score"])
 def test_a_pod_that_needs_no_gpu_gets_none(rule):
     assert pod_of(rule).resources.limits.get("nvidia.com/gpu", "0") == "0"
+
+
+def test_the_one_pod_has_memory_for_a_fit_on_each_of_its_cards_and_may_run_where_cards_are():
+    parts = yaml.safe_load_all((ROOT / "profiles/kubernetes/job.yaml").read_text())
+    job = next(part for part in parts if part["kind"] == "Job")
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    given = dict(re.findall(r"(gpu|mem_mb)=(\d+)", container["args"][0]))
+    fit, _ = needs.NEEDS["fit"]["gpu"]
+    assert int(given["mem_mb"]) >= int(given["gpu"]) * fit
+    limits = container["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] == int(given["gpu"])
+    assert int(limits["memory"].removesuffix("Gi")) * 2**30 >= int(given["mem_mb"]) * 10**6
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
 
 
 def test_the_whole_table_is_planned_for_kubernetes_with_a_bucket(tmp_path):
