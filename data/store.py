@@ -175,9 +175,12 @@ class Split:
         start, stop = self._rows(offsets, shard, entry, entry + 2).tolist()
         return self._rows(name, shard, start, stop)
 
-    def surface(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """All stored points and unit normals (N, 3), in random order: any rows of them are a random sample."""
-        return decode_positions(self._row("points", i)), decode_normals(self._row("normals", i))
+    def surface(self, i: int, rows: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Points and unit normals (n, 3) at rows of the stored ones (all), which lie in random order.
+
+        Any rows are thus a random sample; no others are decoded.
+        """
+        return decode_positions(self._row("points", i)[rows]), decode_normals(self._row("normals", i)[rows])
 
     def occupancy(self, i: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Query positions (Q, 3), labels (Q,) (true: inside), and how many of them, the first, fill the volume."""
@@ -268,7 +271,7 @@ class Sample:
 
     def surface(self) -> tuple[np.ndarray, np.ndarray]:
         """Points and normals, (`split.drawn`, 3) f32 each: always the first ones of those that are stored."""
-        points, normals = (rows[: self.split.drawn] for rows in self.split.surface(self.index))
+        points, normals = self.split.surface(self.index, slice(self.split.drawn))
         return self.view.apply(points), self.view.rotate(normals)
 
     def occupancy(self) -> tuple[np.ndarray, np.ndarray, int]:

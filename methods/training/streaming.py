@@ -40,9 +40,8 @@ class SurfaceStream(Surfaced):
 
     def canonical(self, objects: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Surfaced.canonical`."""
-        read = [self.split.surface(i) for i in objects.tolist()]
-        if rows is not None:
-            read = [(points[r], normals[r]) for (points, normals), r in zip(read, rows.numpy(), strict=True)]
+        chosen = [slice(None)] * len(objects) if rows is None else rows.numpy()
+        read = [self.split.surface(i, r) for i, r in zip(objects.tolist(), chosen, strict=True)]
         points, normals = (np.stack(part).astype(np.float16) for part in zip(*read, strict=True))
         return to_device(points, self.device), to_device(normals, self.device)
 

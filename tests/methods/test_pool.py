@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from core.box import BOUND
+from data import store
 from data.store import Split
 from methods.mar3d.examples import Examples
 from methods.training import streaming
@@ -119,6 +120,17 @@ def test_draws_take_other_points_of_the_object_each_as_often(thinned):
             taken[rows] += 1
     assert (taken > 0).float().mean() > 0.95 and taken.sum() == 100 * thinned.drawn
     assert taken[: thinned.drawn].sum() < 0.5 * taken.sum()  # not always the first ones
+
+
+def test_a_draw_decodes_no_points_but_its_own(thinned, monkeypatch):
+    decoded = []
+    decode = store.decode_positions
+    monkeypatch.setattr(store, "decode_positions", lambda codes: decoded.append(len(codes)) or decode(codes))
+    stream, _ = sources(thinned)
+    decoded.clear()
+    stream.surface(torch.tensor([1, 2]), torch.tensor([0, 3]), torch.Generator().manual_seed(0))
+    thinned.sample(1, 2).surface()
+    assert decoded == [thinned.drawn] * 3
 
 
 def test_where_all_points_are_read_nothing_is_drawn_for_them(split, pool):
