@@ -103,8 +103,8 @@ def page(frame: pd.DataFrame, protocol: Protocol) -> str:
         " (d) to (h)). Parameters and training FLOPs: of the generator's stages, without the VAE that all share."
         " Matched are forward and backward passes; an optimiser like Muon adds products of its own. A sample: the"
         " latents of one object; its seconds are as the machine was loaded then, so FLOPs compare better.\n"
-        "Learning rate and guidance were searched for MAR-LR, DiT-LR and (guidance alone) flow, at `cpu`, on procedural"
-        " shapes; the other DiT settings take DiT-LR's (methods/dit/README.md).\n"
+        "Guidance was searched for every design, the learning rate for MAR and DiT-LR alone, whose rate the other DiT"
+        " settings take; all at `cpu`, on procedural shapes (methods/dit/README.md).\n"
     )
     for matching, part in frame.groupby("matching", sort=False):
         lines = []
