@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks import dag, machine, peers, preparation
-from benchmarks.__main__ import PATHS, _chosen, main
+from benchmarks.__main__ import PATHS, _chosen, _given, main
 from benchmarks.options import Options
 from core.errors import UserError
 from core.identity import ROOT
@@ -42,6 +42,13 @@ def test_a_device_measures_the_paths_that_it_makes_faster(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="torch finds no GPU here"):
         main(["run", "--device", "cuda"])
+    with pytest.raises(UserError, match="a GPU does not change scoring"):
+        _chosen(argparse.Namespace(paths=["scoring", "extraction"], device="cuda"))
+
+
+def test_inputs_are_told_without_what_is_above_them(tmp_path):
+    given = _given(argparse.Namespace(meshes=None, finished=tmp_path / "runs/meshes/cpu", peers=tmp_path / "peers"))
+    assert given == {"finished": "meshes/cpu", "peers": "peers"}
 
 
 def test_a_peer_is_imported_from_its_clone_and_leaves_nothing(tmp_path):
