@@ -15,7 +15,8 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from benchmarks import extraction, training_step
+from benchmarks import training_step
+from benchmarks.dense import dense_values
 from benchmarks.finished import NOT_RUN, Finished, finished
 from benchmarks.growth import Curve
 from benchmarks.measure import Spread, interleaved, ratios, spread
@@ -168,7 +169,7 @@ def plain_generation() -> Iterator[None]:
     sample = partial(plain_sampling.sample, plain=plain_sampling.Plain())
 
     def dense(field: Any, cells: int, **_: Any) -> np.ndarray:
-        return extraction.dense_values(field, cells)
+        return dense_values(field, cells)
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(mar3d, "sample", sample))
