@@ -75,9 +75,8 @@ def dry_run(config: Mapping[str, Any]) -> dict[str, int]:
     import yaml
 
     options = ("--workflow-profile", str(ROOT / "profiles" / "default"), "--configfile", "given.yaml")
-    return job_counts(
-        _snakemake(ROOT / "Snakefile", *options, "--", "reports/table2.csv", config=yaml.safe_dump(config))
-    )
+    given = yaml.safe_dump(dict(config))
+    return job_counts(_snakemake(ROOT / "Snakefile", *options, "--", "reports/table2.csv", config=given))
 
 
 def start_alone() -> None:
@@ -87,8 +86,8 @@ def start_alone() -> None:
 
 def _snakemake(snakefile: Path, *options: str, config: str = "") -> str:
     """What a dry run in an empty folder prints; RuntimeError where it fails."""
-    line = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--dry-run", "--quiet", "rules", "--cores",
-            "2", *options]  # fmt: skip
+    line = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--dry-run", "--quiet", "rules"]
+    line += ["--cores", "2", *options]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE")}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "given.yaml").write_text(config, encoding="utf-8")
@@ -164,10 +163,8 @@ def _starts(options: Options) -> list[Row]:
 def _start_row(name: str, seconds: Spread, torch: bool, bare: float) -> Row:
     if name == PYTHON:
         return Row(f"Python started: {name}", "s", seconds)
-    targets = (
-        Target("time", 1.5, seconds.median, "at most", "s"),
-        Target("imports of torch", 0, int(torch), "at most"),
-    )
+    time = Target("time", 1.5, seconds.median, "at most", "s")
+    targets = (time, Target("imports of torch", 0.0, float(torch), "at most"))
     limit = f"{bare / seconds.median:.0%} is Python's own start"
     return Row(f"Python started: {name}", "s", seconds, limit=limit, targets=targets)
 

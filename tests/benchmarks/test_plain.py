@@ -86,11 +86,26 @@ def test_what_autograd_keeps_is_counted_once_and_without_parameters():
 
 
 def test_keys_once_and_keys_anew_give_the_same_logits():
-    vae, context = decoder_queries.built(QUICK)
-    points = torch.rand(300, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    ours = decoder_queries.cached(vae, context, points, 128, QUICK, "fp32")()
-    torch.testing.assert_close(decoder_queries.plain(vae, context, points, 128, QUICK, "fp32")(), ours)
+    queries = decoder_queries.built(QUICK, 300)
+    ours = queries.ours("fp32")()
+    for chunk, anew in ((128, True), (128, False), (300, True)):
+        np.testing.assert_allclose(queries.chunked("fp32", chunk, anew=anew)(), ours, atol=decoder_queries.CACHED)
     assert ours.std() > 0
+
+
+def test_a_share_of_the_matrix_rate_is_taken_within_rounds():
+    product = networks.Product(lambda: None, 100.0)
+    # The machine becomes ten times slower in the third round; the share of the rate does not change.
+    found = product.shares(50.0, [1.0, 1.0, 10.0], [1.0, 1.0, 10.0])
+    assert (found.low, found.median, found.high) == (0.5, 0.5, 0.5)
+    assert "50% [50%, 50%]" in product.told(50.0, [1.0], [1.0])
+
+
+def test_our_queries_are_those_of_the_project(monkeypatch):
+    asked = []
+    monkeypatch.setattr("methods.mar3d.decoding.points_at_once", lambda *_: asked.append(1) or 100)
+    decoder_queries.built(QUICK, 300).ours("fp32")()
+    assert asked
 
 
 def test_brute_force_on_points_whose_neighbours_are_known():
