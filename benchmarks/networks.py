@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.measure import Spread, interleaved, nothing, spread
 from benchmarks.options import Options
 from core.randomness import seed_of
+from methods.contract import Sizes
+from methods.foresee import sizes
 from methods.registry import resolve
 from methods.training.loop import autocast, seeded
 
@@ -23,6 +26,11 @@ def params_of(method: str, options: Options) -> Mapping[str, Any]:
     """The params of a method's `full` variant (or first one) at the scale; `smoke` if quick."""
     variant = {"mar3d": "full", "dit": "cascade"}[method]
     return resolve(method, variant, "smoke" if options.quick else options.scale).params
+
+
+def sizes_of(options: Options) -> Sizes:
+    """Surface points and pixels that the scale's configuration prepares."""
+    return sizes.sizes_of(sizes.configuration("smoke" if options.quick else options.scale))
 
 
 def randomised(build: Callable[[], nn.Module], *names: str | int, device: str) -> nn.Module:
@@ -82,6 +90,34 @@ def square_product(precision: str, device: str, *, quick: bool = False) -> Produ
         taken = interleaved({"product": product.call}, rounds=5, wait=wait_of(device))["product"]
         found[product.flops / spread(taken).median] = product
     return found[max(found)]
+
+
+class _Calls(TorchDispatchMode):
+    """Counts the library's calls while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n += 1
+        return func(*args, **(kwargs or {}))
+
+
+def empty_calls(call: Callable[[], Any], seconds: float, device: str) -> str:
+    """How many calls of the library `call` makes, and which share of its seconds as many empty ones take, in words."""
+    with _Calls() as counted:
+        call()
+    one, many = torch.zeros(1, device=device), 1000
+
+    def nothing_done() -> None:
+        for _ in range(many):
+            one.add(1.0)
+
+    each = spread(interleaved({"empty": nothing_done}, rounds=5, wait=wait_of(device))["empty"]).median / many
+    return (
+        f"{counted.n:,} calls of torch, of which as many empty ones take {counted.n * each / seconds:.0%} of the time"
+    )
 
 
 def cast(options: Options, precision: str) -> torch.autocast:

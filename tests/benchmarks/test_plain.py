@@ -67,14 +67,23 @@ def test_all_tokens_in_the_head_is_the_same_loss_and_gradient(build_step):
 def test_other_attention_is_the_same_loss():
     step = training_step.dit_step(QUICK)
     for other in (training_step.fused_attention, training_step.written_out_attention):
-        assert training_step._error(step, step.loss, other) < training_step.TOLERANCE
+        assert training_step.loss_error(step, step.loss, other) < training_step.TOLERANCE
 
 
 def test_a_changed_loss_is_seen_as_a_difference():
     step = training_step.vae_step(QUICK)
     assert (
-        training_step._error(step, lambda g: step.loss(g) * 1.001, training_step.nullcontext) > training_step.TOLERANCE
+        training_step.loss_error(step, lambda g: step.loss(g) * 1.001, training_step.nullcontext)
+        > training_step.TOLERANCE
     )
+
+
+def test_the_parts_of_a_step_are_the_whole():
+    step = training_step.lr_step(QUICK)
+    whole = training_step.Whole(step, step.loss, training_step.nullcontext, "fp32", QUICK)
+    assert list(whole.stages()) == ["loss", "backward pass", "clipping and optimisers"]
+    assert sum(int(word.strip("%")) for word in whole.parts().replace(",", "").split() if "%" in word) in (99, 100, 101)
+    assert all(p.grad is None for p in step.module.parameters())
 
 
 def test_what_autograd_keeps_is_counted_once_and_without_parameters():
