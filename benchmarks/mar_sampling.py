@@ -69,7 +69,10 @@ def run(options: Options) -> Outcome:
         calls |= {k: sampler(model, inputs, settings, v, options, precision) for k, v in VARIANTS.items()}
         product = square_product(precision, options.device, quick=options.quick)
         timed = {**calls, "product": product.call}
-        taken = interleaved(timed, rounds=4, seconds=1 if options.quick else 40, wait=wait_of(options.device))
+        taken = interleaved(
+            timed, rounds=4, seconds=1 if options.quick else 40, wait=wait_of(options.device),
+            warm_up=int(options.device == "cuda"),  # on a CPU thousands of small calls warm themselves up
+        )  # fmt: skip
         flops = counted(calls["ours"])[1]
         limit = f"{flops / 1e9:.1f} GFLOP, {product.told(flops, taken['ours'], taken['product'])}; " + empty_calls(
             calls["ours"], spread(taken["ours"]).median, options.device
