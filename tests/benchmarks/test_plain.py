@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import decoder_queries, mar_sampling, networks, scoring, training_step
+from benchmarks import decoder_queries, mar_sampling, networks, scoring_same, training_step
 from benchmarks.mar_sampling import build, inputs_of, settings_of
 from benchmarks.options import Options
-from benchmarks.plain import brute_force, sampling
+from benchmarks.plain import alignment, brute_force, sampling
 from benchmarks.plain.sampling import Plain
 from core.randomness import numpy_rng
+from evaluation import protocol
 from methods.mar3d.sampling import sample
 
 QUICK = Options(quick=True)
@@ -126,8 +127,25 @@ def test_brute_force_on_points_whose_neighbours_are_known():
 
 
 def test_metrics_equal_brute_force_and_an_error_is_seen(monkeypatch):
-    ours, truth = scoring.clouds(600)
-    assert scoring.metrics_error(ours, truth, 300, (0.1,)) <= scoring.TOLERANCE
+    ours, truth = scoring_same.clouds(600)
+    assert scoring_same.metrics_error(ours, truth, 300, (0.1,)) <= scoring_same.TOLERANCE
     right = brute_force.distances
     monkeypatch.setattr(brute_force, "distances", lambda a, b: (right(a, b)[0] * 1.001, right(a, b)[1]))
-    assert scoring.metrics_error(ours, truth, 300, (0.1,)) > scoring.TOLERANCE
+    assert scoring_same.metrics_error(ours, truth, 300, (0.1,)) > scoring_same.TOLERANCE
+
+
+def test_a_whole_score_is_that_of_brute_force_and_another_icp_is_seen(monkeypatch):
+    recipe = scoring_same.small(protocol.load("v1"))
+    assert scoring_same.score_error("chair", recipe) <= scoring_same.TOLERANCE
+    monkeypatch.setattr(alignment, "fitted", lambda *_, **__: np.eye(4))
+    assert scoring_same.score_error("chair", recipe) > scoring_same.TOLERANCE
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.3])
+def test_a_similarity_is_found_from_its_pairs(scale):
+    rng = np.random.default_rng(0)
+    points, (rotation, _) = rng.normal(size=(50, 3)), np.linalg.qr(rng.normal(size=(3, 3)))
+    rotation = rotation * np.linalg.det(rotation)
+    matrix = alignment.fitted(points, scale * points @ rotation.T + [1.0, 2.0, 3.0], scaling=scale != 1.0)
+    np.testing.assert_allclose(matrix[:3, :3], scale * rotation, atol=1e-12)
+    np.testing.assert_allclose(matrix[:3, 3], [1.0, 2.0, 3.0], atol=1e-12)
