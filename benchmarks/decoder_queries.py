@@ -20,7 +20,7 @@ from methods.mar3d.pyramid_vae import PyramidVAE, build_vae
 from methods.training.flops import counted
 
 SUMMARY = "queries of the occupancy decoder, one shape, HR tokens"
-CHUNKS = (1024, 4096, 16384)
+CHUNKS = (1024, 4096, 16384, 65536)
 """Beside the project's own rule."""
 SHARE = 0.7
 CACHED, BF16 = 1e-5, 0.1

@@ -28,6 +28,21 @@ def test_a_path_runs_at_tiny_sizes(name, tmp_path):
     assert all(row.what in page for row in outcome.rows)
 
 
+def test_planning_is_told_beside_snakemakes_start(monkeypatch):
+    from benchmarks import dag
+
+    monkeypatch.setattr(dag, "dry_run", lambda _: {"prepare": 3, "fit": 2, "total": 5})
+    monkeypatch.setattr(dag, "start_alone", lambda: None)
+    outcome = dag.run(Options(quick=True))
+    assert "Snakemake's start with nothing to plan, 2 times" in outcome.rows[0].limit
+    assert "each of 10 jobs" in outcome.rows[0].limit
+    assert len(outcome.rows) == 2 + len(dag.STARTS)
+    assert not any(
+        target.measured for row in outcome.rows for target in row.targets if target.name == "imports of torch"
+    )
+    assert len(outcome.curves[0].sizes) >= LEAST_SIZES
+
+
 def test_a_dry_run_is_planned_and_its_start_alone_too():
     from benchmarks import dag
 
