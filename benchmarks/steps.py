@@ -15,6 +15,7 @@ from benchmarks.plain.training import all_tokens_loss
 from methods.dit.dit import TIMES, build_dit
 from methods.dit.objectives import diffusion_loss
 from methods.layers.diffusion import Diffusion
+from methods.layers.image_encoder import made_up_networks
 from methods.mar3d.examples import Batch
 from methods.mar3d.mar import build_mar
 from methods.mar3d.pyramid_vae import build_vae
@@ -83,6 +84,7 @@ def _mar_step(name: str, options: Options, batch: int | None, tokens: int | None
     data = _batch(params, name, batch, options)
     size = data.images.shape[1]
     model = randomised(lambda: build_mar(params, name, size), "mar", name, device=options.device).train()
+    made_up_networks(model.image_encoder, torch.device(options.device))
     diffusion = Diffusion(model.noise_steps, device=options.device, prediction=model.prediction)
     settings = {
         "diffusion": diffusion,
@@ -110,6 +112,7 @@ def dit_step(options: Options, batch: int | None = None, tokens: int | None = No
     data = _batch(params, "lr", batch, options)
     size = data.images.shape[1]
     model = randomised(lambda: build_dit(params, "dit_lr", size), "dit", device=options.device).train()
+    made_up_networks(model.image_encoder, torch.device(options.device))
     diffusion = Diffusion(TIMES, device=options.device, prediction=model.prediction)
 
     def loss(generator: torch.Generator) -> Tensor:
