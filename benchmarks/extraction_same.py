@@ -21,7 +21,7 @@ FEW = ("ball", "shell, 0.03 thick", "table on legs of 0.024", "tilted rod, 0.02 
 """At 512 cells, where a dense grid takes its time: much surface, and little."""
 TRIED = (
     "Of the shapes the shell has the most surface, and both sides of it are asked for. A narrower band asks for less"
-    " and loses parts (note below); docs/log.md, `extraction: a band that shrinks with the spacing`."
+    " and loses parts (note below); docs/log.md, `what an extraction at 513^3 does beside its queries`."
 )
 
 

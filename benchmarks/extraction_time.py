@@ -33,7 +33,8 @@ TIMED, GROWN = "table on legs of 0.024", "ball"
 TRIED = "docs/log.md, `extraction: a band that shrinks with the spacing`. Marching cubes is the same on both sides."
 CUBIC = (
     "marking, growing and marching cubes pass over whole grids, all (N + 1)^3 nodes, and overtake the network as N"
-    " grows; the queries, next line, keep to the theory"
+    " grows; the queries, next line, keep to the theory (docs/log.md, `what an extraction at 513^3 does"
+    " beside its queries`)"
 )
 
 
