@@ -82,6 +82,8 @@ def _chosen(options: argparse.Namespace) -> list[str]:
         if name not in PATHS:
             raise UserError(f"there is no path {name!r}: choose from {', '.join(PATHS)}")
     known = PATHS if options.device == "cpu" else TORCH
+    if other := [name for name in options.paths if name not in known]:
+        raise UserError(f"a GPU does not change {', '.join(other)}: leave --device out or choose {', '.join(known)}")
     return [name for name in known if not options.paths or name in options.paths]
 
 
@@ -95,14 +97,14 @@ def _run(options: argparse.Namespace) -> int:
     results = out / "results" / f"{machine.machine_name(other)}.json"
     chosen, failed, begin = _chosen(options), [], time.monotonic()
     environment = {**os.environ, **thread_variables(1)}
-    about = machine.describe(threads=1, gpu=gpu)  # before anything is started
-    if about["busy"]:
-        print(f"warning: the machine is busy (load {about['load'][0]} on {about['cores']} cores), so these times are"
+    idle = machine.describe(threads=1, gpu=gpu)  # before anything is started
+    if idle["busy"]:
+        print(f"warning: the machine is busy (load {idle['load'][0]} on {idle['cores']} cores), so these times are"
               " not to be quoted: run again when it is free", file=sys.stderr)  # fmt: skip
     for name in chosen:
         print(f"{name}: {PATHS[name]}", flush=True)
         start = time.monotonic()
-        load = os.getloadavg()[0]
+        about = machine.describe(threads=1, gpu=gpu)
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "outcome.json"
             command = [sys.executable, "-m", "benchmarks", "one", name, "--out", str(written), *_passed_on(options)]
@@ -113,14 +115,21 @@ def _run(options: argparse.Namespace) -> int:
                 failed.append(name)
                 continue
             # A path itself loads one core and for some parts two: what else ran shows in the load before each.
-            crowded = about["busy"] if name == chosen[0] else machine.busy(load)
-            entry = {"machine": {**about, "busy": crowded, "load": [round(load, 2)]}, "quick": options.quick}
+            crowded = about["busy"] if name == chosen[0] else machine.busy(about["load"][0])
+            entry = {"machine": {**about, "busy": crowded}, "quick": options.quick, "given": _given(options)}
             entry |= {"scale": options.scale, "device": options.device}
             result.add_result(results, name, {**entry, "seconds": seconds, "outcome": read_json(written)})
         print(f"{name}: {seconds:.0f} s", flush=True)
     report.write(out, list(PATHS))
     print(f"{out / 'README.md'}: {(time.monotonic() - begin) / 60:.1f} minutes in all")
     return 1 if failed else 0
+
+
+def _given(options: argparse.Namespace) -> dict[str, str]:
+    """The inputs that were named, without what is above them on this machine."""
+    kept = {"meshes": 1, "finished": 2, "peers": 1}  # a finished run is known by DATASET/SCALE
+    named = {name: value for name in kept if (value := getattr(options, name))}
+    return {name: "/".join(value.resolve().parts[-kept[name] :]) for name, value in named.items()}
 
 
 def _passed_on(options: argparse.Namespace) -> list[str]:

@@ -1,11 +1,13 @@
 """Whether a coarse-to-fine extraction gave the mesh of the dense grid, and when that can be known beforehand.
 
-A certificate. Let the field change by at most L a unit of length, and let the coarsest grid have spacing h. A corner of
-a cell of the last grid that the surface crosses lies within its diagonal of the surface; the node that it came from on
-the grid before lies within a diagonal of that one's half cells, and so on down to the coarsest grid: sqrt(3) h in all.
-On that way |logit| <= sqrt(3) L h. With
+A certificate. Let the logit change by at most L_a a unit of length along the edges of the last grid that run along
+axis a, and let the last grid have spacing e, the coarsest h. A cell of the last grid that the surface crosses has
+corners of both signs, so |logit| <= (L_x + L_y + L_z) e at each. The node that a corner came from on the grid before
+lies at most e from it along each axis, the one before that 2 e, and so on down to the coarsest grid: e + e + 2 e + ...
++ h / 2 = h along each axis in all. Every step is an edge of the last grid, so on that way |logit| <= (L_x + L_y + L_z)
+h. With
 
-    band > sqrt(3) L h                                                                                          (1)
+    band > (L_x + L_y + L_z) h                                                                                  (1)
 
 each of these nodes is active in its grid, so all corners of crossed cells are evaluated; and a node that is not has the
 sign of the node that it copies. On the next grid spacing and band are half, and (1) is the same. Marching cubes then
@@ -45,31 +47,27 @@ def coarsest_of(cells: int, coarsest: int) -> int:
     return cells
 
 
-def steepest(values: np.ndarray) -> float:
-    """The largest change of node values (n, n, n) along an edge, a unit of length: L, as far as the grid shows it.
+def diagonal_change(values: np.ndarray) -> float:
+    """L_x + L_y + L_z of node values (n, n, n): each the largest change along any edge of its axis, a unit of length.
 
-    A change along each of the three axes at once is up to sqrt(3) as steep; the largest norm of the three differences
-    at a node is taken.
+    The steps of (1) are different edges, so each axis has its largest anywhere. A function that changes by at most L a
+    unit in every direction has at most sqrt(3) L.
     """
     spacing = 2 * BOUND / (len(values) - 1)
-    square = np.zeros([n - 1 for n in values.shape], np.float32)
-    for axis in range(3):
-        change = np.diff(values, axis=axis)
-        square += change[: square.shape[0], : square.shape[1], : square.shape[2]] ** 2
-    return float(np.sqrt(square.max())) / spacing
+    return sum(float(np.abs(np.diff(values, axis=axis)).max()) for axis in range(3)) / spacing
 
 
-def band_needed(steepness: float, cells: int, coarsest: int) -> float:
+def band_needed(change: float, cells: int, coarsest: int) -> float:
     """The right side of (1) for a grid of `coarsest` cells, in logits; 0 where the first grid is already the last.
 
     A first grid with more cells has a band that is narrower in proportion, and so is what it needs.
     """
-    return 0.0 if coarsest_of(cells, coarsest) == cells else math.sqrt(3) * steepness * 2 * BOUND / coarsest
+    return 0.0 if coarsest_of(cells, coarsest) == cells else change * 2 * BOUND / coarsest
 
 
-def certified(steepness: float, cells: int, coarsest: int, band: float) -> bool:
-    """Whether (1) holds, so that nothing can be lost."""
-    return band > band_needed(steepness, cells, coarsest)
+def certified(change: float, cells: int, coarsest: int, band: float) -> bool:
+    """Whether (1) holds, so that nothing can be lost. change: `diagonal_change` of the last grid."""
+    return band > band_needed(change, cells, coarsest)
 
 
 def components(mesh: Triangulation) -> np.ndarray:

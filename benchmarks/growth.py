@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.measure import Spread
@@ -13,23 +13,38 @@ TOLERANCE = 0.3
 """By which a measured slope may exceed its theory: caches, allocators and libraries have steps of their own."""
 
 
-def slope(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float]:
-    """Exponent p of cost = c size^p by least squares of the logarithms, and its standard error."""
+def slope(sizes: Sequence[float], costs: Sequence[float], families: Sequence[Hashable] = ()) -> tuple[float, float]:
+    """Exponent p of cost = c size^p by least squares of the logarithms, and its standard error.
+
+    families: of each size, if sizes of several kinds stand together; each has a factor c of its own, all the same p.
+    """
     if len(sizes) != len(costs) or len(set(sizes)) < 3:
         raise ValueError(f"a slope needs as many costs as sizes, at least 3, got {len(costs)} and {len(sizes)}")
     if min(*sizes, *costs) <= 0:
         raise ValueError("sizes and costs must be positive to have logarithms")
-    x, y = [math.log(s) for s in sizes], [math.log(c) for c in costs]
-    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
-    square = sum((a - mean_x) ** 2 for a in x)
-    fitted = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / square
-    rest = sum((b - mean_y - fitted * (a - mean_x)) ** 2 for a, b in zip(x, y, strict=True))
-    return fitted, math.sqrt(rest / (len(x) - 2) / square)
+    families = families or (0,) * len(sizes)
+    x, y = (_centred([math.log(value) for value in values], families) for values in (sizes, costs))
+    square = sum(a * a for a in x)
+    fitted = sum(a * b for a, b in zip(x, y, strict=True)) / square
+    rest = sum((b - fitted * a) ** 2 for a, b in zip(x, y, strict=True))
+    return fitted, math.sqrt(rest / (len(x) - len(set(families)) - 1) / square)
+
+
+def _centred(values: Sequence[float], families: Sequence[Hashable]) -> list[float]:
+    """Each value less the mean of its family."""
+    members: dict[Hashable, list[float]] = {}
+    for value, family in zip(values, families, strict=True):
+        members.setdefault(family, []).append(value)
+    means = {family: sum(some) / len(some) for family, some in members.items()}
+    return [value - means[family] for value, family in zip(values, families, strict=True)]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Cost at several sizes. theory: the exponent that it should not exceed, or None for a curve beside it."""
+    """Cost at several sizes. theory: the exponent that it should not exceed, or None for a curve beside it.
+
+    families: as `slope` takes them. tried: why it is steeper, where it is known to be.
+    """
 
     label: str
     size: str
@@ -38,13 +53,24 @@ class Curve:
     costs: tuple[Spread, ...]
     theory: float | None
     why: str = ""
+    families: tuple[float, ...] = ()
+    tried: str = ""
 
     @property
     def slope(self) -> tuple[float, float]:
         """Exponent of the medians, and its standard error."""
-        return slope(self.sizes, [cost.median for cost in self.costs])
+        return slope(self.sizes, [cost.median for cost in self.costs], self.families)
+
+    @property
+    def last(self) -> float:
+        """Exponent between the largest size and the next smaller one of its family: where the curve is going."""
+        families = self.families or (0,) * len(self.sizes)
+        points = sorted(zip(self.sizes, self.costs, families, strict=True), key=lambda point: point[0])
+        size, cost, family = points[-1]
+        before, cheaper, _ = [point for point in points[:-1] if point[2] == family][-1]
+        return math.log(cost.median / cheaper.median) / math.log(size / before)
 
     @property
     def too_steep(self) -> bool:
-        """Whether the exponent exceeds its theory by more than TOLERANCE; a curve without one never does."""
-        return self.theory is not None and self.slope[0] > self.theory + TOLERANCE
+        """Whether the exponent, of all or of the last interval, exceeds its theory by more than TOLERANCE."""
+        return self.theory is not None and max(self.slope[0], self.last) > self.theory + TOLERANCE

@@ -14,7 +14,11 @@ from core.errors import UserError
 from core.identity import source_hash
 from methods.manifest import git_state
 
-SOURCES = ("benchmarks", "data", "evaluation", "methods/layers", "methods/mar3d", "methods/dit", "methods/training")
+SOURCES = (
+    "Snakefile", "benchmarks", "core", "data", "data/rules.smk", "evaluation", "evaluation/rules.smk", "methods",
+    "methods/rules.smk", "pipeline", "reports", "reports/rules.smk",
+)  # fmt: skip
+"""All that some path runs: `dag` plans with every room's rules."""
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "trimesh", "embreex", "open3d", "snakemake")
 BUSY = 0.3
 """Load a core, before anything was started, above which times are not to be trusted."""

@@ -16,12 +16,14 @@ from typing import Any
 from unittest.mock import patch
 
 LEAST_ROUNDS = 3
-"""Fewer have no quartiles; that many are made even where they take longer than was allowed."""
+"""That many are made even where they take longer than was allowed."""
+LEAST_FOR_QUARTILES = 4
+"""Quartiles of fewer numbers lie between two of them, and would look closer together than what was measured."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and quartiles of n repeated measurements."""
+    """Median of n repeated measurements, with their quartiles or, of fewer than four, the smallest and the largest."""
 
     median: float
     low: float
@@ -34,11 +36,11 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles (linear between neighbours); a single value is all three."""
+    """Median and quartiles (linear between neighbours); of fewer than four values the smallest and the largest."""
     if not values:
         raise ValueError("nothing was measured")
-    if len(values) == 1:
-        return Spread(values[0], values[0], values[0], 1)
+    if len(values) < LEAST_FOR_QUARTILES:
+        return Spread(statistics.median(values), min(values), max(values), len(values))
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return Spread(median, low, high, len(values))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 NOT_INSTALLED = "not installed"
+NO_GPU = "no GPU here: --device cuda on a machine with one"
 
 
 def installed(name: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.ticker import LogLocator
 
 from benchmarks.growth import Curve
+from benchmarks.measure import Spread
 from core.files import atomic_path
 from reports.figures.style import COLUMN, FAINT, MARKS, figure
 
@@ -21,14 +22,14 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         panels = made.subplots(1, len(units), squeeze=False)[0]
         for axes, unit in zip(panels, units, strict=True):
             for curve, mark in zip([c for c in curves if (c.size, c.unit) == unit], cycle(MARKS), strict=False):
-                medians = [cost.median for cost in curve.costs]
-                spans = [[c.median - c.low for c in curve.costs], [c.high - c.median for c in curve.costs]]
                 label = f"{curve.label}: slope {curve.slope[0]:.2f}"
-                axes.errorbar(
-                    curve.sizes, medians, spans, color=mark.colour, marker=mark.marker, linestyle=mark.line, label=label
-                )
+                for sizes, costs in _families(curve):
+                    spans = [[c.median - c.low for c in costs], [c.high - c.median for c in costs]]
+                    axes.errorbar(sizes, [c.median for c in costs], spans, color=mark.colour, marker=mark.marker,
+                                  linestyle=mark.line, label=label)  # fmt: skip
+                    label = None  # one line in the legend, however many families there are
                 if curve.theory is not None:
-                    axes.plot(curve.sizes, _through_middle(curve), color=FAINT, linewidth=0.6,
+                    axes.plot(sorted(curve.sizes), _through_middle(curve), color=FAINT, linewidth=0.6,
                               label=f"slope of the theory: {curve.theory:.2f}")  # fmt: skip
             axes.set_xscale("log")
             axes.set_yscale("log")
@@ -45,8 +46,15 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
             made.savefig(temporary, format="png", metadata={"Software": None})
 
 
+def _families(curve: Curve) -> list[tuple[list[float], list[Spread]]]:
+    """Sizes and costs of each family, which are joined by a line of their own."""
+    families = curve.families or (0,) * len(curve.sizes)
+    points = list(zip(families, curve.sizes, curve.costs, strict=True))
+    return [([s for g, s, _ in points if g == f], [c for g, _, c in points if g == f]) for f in dict.fromkeys(families)]
+
+
 def _through_middle(curve: Curve) -> list[float]:
     """The power law of the theory through the geometric middle of the curve."""
     x = sum(map(math.log, curve.sizes)) / len(curve.sizes)
     y = sum(math.log(cost.median) for cost in curve.costs) / len(curve.costs)
-    return [math.exp(y + curve.theory * (math.log(size) - x)) for size in curve.sizes]
+    return [math.exp(y + curve.theory * (math.log(size) - x)) for size in sorted(curve.sizes)]

@@ -7,19 +7,24 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, peers
+import numpy as np
+
+from benchmarks import machine
 from benchmarks.growth import Curve
-from benchmarks.measure import Spread, interleaved, ratios, spread, stages
+from benchmarks.measure import interleaved, spread, stages
 from benchmarks.options import Options
-from benchmarks.result import Equality, Outcome, Row, Target
+from benchmarks.preparation_peers import beside_peers, embree_alone, normalised
+from benchmarks.result import Outcome, Row, Target
 from core.errors import UserError
 from data.prepare import check_params
-from data.sources import ObjectSpec, list_objects
+from data.sources import ObjectSpec, list_objects, load
 
 SUMMARY = "preparing a mesh: watertight solid, points, occupancy labels, views"
 RECIPE = {
@@ -31,6 +36,8 @@ RECIPE = {
     "rotations": 6,  # 8 x (1 + 6) = 56 views
     "image_size": 224,
 }
+EACH, COMPARED = 4, 3
+"""Meshes that each worker prepares in a round; meshes on which peers are measured."""
 QUICK = {"points": 512, "volume": 1024, "near": 1024, "grid": 48, "azimuths": 2, "rotations": 1, "image_size": 32}
 STAGES = {
     "load": "mesh made or read",
@@ -49,8 +56,8 @@ def run(options: Options) -> Outcome:
     params = recipe(options)
     with tempfile.TemporaryDirectory() as folder:
         source, specs = objects(options, 2 if options.quick else 12, Path(folder))
-        rows = [_alone(specs, source, params), *_with_workers(specs, source, params, options)]
-    rows += [_watertight(options), _rays(options)]
+        rows = [_alone(specs, source, params), *_with_workers(specs[:EACH], source, params)]
+        rows += beside_peers([load(spec, source) for spec in specs[:COMPARED]], params)
     told = QUICK if options.quick else RECIPE
     origin = f"the folder {options.meshes.name!r} (--meshes)" if options.meshes else "the procedural source"
     notes = [
@@ -127,14 +134,15 @@ def _alone(specs: list[ObjectSpec], source: dict[str, Any], params: dict[str, An
         raise UserError("none of the objects could be prepared: name another folder of meshes")
     total = sum(taken)
     parts = ", ".join(f"{what} {spent[name] / total:.0%}" for name, what in STAGES.items())
-    rate = len(taken) / total
+    rate, views = len(taken) / total, params["azimuths"] * (1 + params["rotations"])
+    rays, seconds = embree_alone([load(spec, source) for spec in specs[:COMPARED]], params)
     return Row(
         "one object, one process",
         "s",
         spread(taken),
-        limit=f"by stage: {parts}",
+        limit=f"by stage: {parts}; Embree alone casts the {views * rays / 1e6:.1f} million rays of {views} views in"
+        f" {views * seconds:.2f} s; left out as bad meshes: {len(specs) - len(taken)} of {len(specs)}",
         targets=(Target("objects a second and core", 0.5, rate),),
-        tried=f"{len(specs) - len(taken)} of {len(specs)} objects were left out as bad meshes.",
     )
 
 
@@ -144,118 +152,81 @@ def _ready(barrier: Any, specs: list[ObjectSpec], source: dict[str, Any], params
     barrier.wait()
 
 
-def _with_workers(
-    specs: list[ObjectSpec], source: dict[str, Any], params: dict[str, Any], options: Options
-) -> list[Row]:
-    """All objects by 1, 2, … as many processes as there are cores; memory of the largest."""
-    rows, alone = [], 0.0
+def _with_workers(specs: list[ObjectSpec], source: dict[str, Any], params: dict[str, Any]) -> list[Row]:
+    """All objects by 1, 2, … as many processes as there are cores, in alternating rounds; memory of the largest."""
     counts = sorted({1, 2, machine.cores()} & set(range(1, machine.cores() + 1)))
-    for count in counts:
-        context = multiprocessing.get_context("spawn")
-        begin = (context.Barrier(count), specs[:1], source, params)
-        with ProcessPoolExecutor(count, mp_context=context, initializer=_ready, initargs=begin) as pool:
-            for job in [pool.submit(prepare, [], source, params) for _ in range(count)]:  # one starts each worker
-                job.result()
-            start = time.perf_counter()
+    done: dict[int, list[int]] = {count: [] for count in counts}
+    memory = dict.fromkeys(counts, 0)
+    with ExitStack() as stack:
+        pools = {count: stack.enter_context(_pool(count, specs[:1], source, params)) for count in counts}
+
+        def prepare_all(count: int) -> None:
             # Whole rounds of all objects, so that each worker has as much to do.
-            jobs = [pool.submit(prepare, [spec], source, params) for spec in specs * count]
+            jobs = [pools[count].submit(prepare, [spec], source, params) for spec in specs * count]
             results = [job.result() for job in jobs]
-            seconds = time.perf_counter() - start
-        done, memory = sum(len(taken) for taken, _ in results), max(memory for _, memory in results)
-        rate = done / seconds
-        alone = alone or rate
-        rows.append(
-            Row(
-                f"{count} worker{'s' if count > 1 else ''}, {done} objects",
-                "objects/s",
-                Spread(rate, rate, rate, 1),
-                limit=f"{rate / alone / count:.0%} of {count} times one worker; largest {memory / 2**20:.0f} MiB",
-                targets=(
-                    Target("memory of a worker", 1024.0, memory / 2**20, "at most", "MiB"),
-                    Target("of so many times one worker", 0.9, rate / alone / count),
-                ),
-            )
-        )
-    return rows
+            done[count].append(sum(len(taken) for taken, _ in results))
+            memory[count] = max(memory[count], *(used for _, used in results))
+
+        calls = {count: partial(prepare_all, count) for count in counts}
+        taken = interleaved(calls, rounds=3, warm_up=0)
+    rates = {count: [n / seconds for n, seconds in zip(done[count], taken[count], strict=True)] for count in counts}
+    return [_worker_row(count, done[count][0], rates, memory[count]) for count in counts]
 
 
-def _watertight(options: Options) -> Row:
-    """Our solid beside point-cloud-utils' manifold at about the same resolution, on open meshes."""
-    what, peer = "watertight solid of an open mesh", "point-cloud-utils"
-    if not peers.installed("point_cloud_utils"):
-        return Row(what, "s", None, peer, peer_status=peers.NOT_INSTALLED)
-    import numpy as np
-    import point_cloud_utils
-
-    from data.load import RawMesh
-    from data.watertight import make_solid
-
-    vertices, faces = open_bowl()
-    grid = 48 if options.quick else RECIPE["grid"]
-    # Its resolution is a number of leaves of an octree over the surface: about as many cells as our grid has there.
-    calls = {
-        "theirs": lambda: point_cloud_utils.make_mesh_watertight(vertices, faces, resolution=grid**2),
-        "ours": lambda: make_solid(RawMesh(vertices, faces, solid=False), grid).mesh(),
-    }
-    taken = interleaved(calls, rounds=5, seconds=20)
-    (their_vertices, _), (our_vertices, _) = calls["theirs"](), calls["ours"]()
-    apart = np.abs(np.ptp(their_vertices, axis=0) - np.ptp(our_vertices, axis=0)).max()
-    return Row(
-        what, "s", spread(taken["ours"]), peer, spread(taken["theirs"]), ratio=ratios(taken["theirs"], taken["ours"]),
-        equality=Equality("bounding boxes, in cells", float(apart) * grid / 2.1, 4.0),
-    )  # fmt: skip
+def _pool(count: int, specs: list[ObjectSpec], source: dict[str, Any], params: dict[str, Any]) -> ProcessPoolExecutor:
+    """So many processes, all started and ready."""
+    context = multiprocessing.get_context("spawn")
+    begin = (context.Barrier(count), specs, source, params)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_ready, initargs=begin)
+    for job in [pool.submit(prepare, [], source, params) for _ in range(count)]:  # one starts each worker
+        job.result()
+    return pool
 
 
-def _rays(options: Options) -> Row:
-    """Rays of a picture by Embree, as the renderer casts them, beside trimesh's own ray engine."""
-    what, peer = "rays of one picture", "trimesh's own ray engine"
-    if not peers.installed("rtree"):
-        return Row(what, "s", None, peer, peer_status=f"{peers.NOT_INSTALLED} (it needs rtree)")
-    import numpy as np
-    import trimesh
-    from embreex.mesh_construction import TriangleMesh
-    from embreex.rtcore_scene import EmbreeScene
-    from trimesh.ray.ray_triangle import RayMeshIntersector
-
-    ball = trimesh.creation.icosphere(subdivisions=4, radius=0.95)
-    side = np.linspace(-1, 1, 16 if options.quick else 64)
-    start = np.stack([*np.meshgrid(side, side), np.full((len(side),) * 2, 2.0)], -1).reshape(-1, 3)
-    towards = np.tile([0.0, 0.0, -1.0], (len(start), 1))
-    scene = EmbreeScene(robust=True)
-    TriangleMesh(scene, ball.vertices.astype(np.float32), ball.faces.astype(np.int32))
-    theirs = RayMeshIntersector(ball)
-    calls = {
-        "theirs": lambda: theirs.intersects_first(start, towards) >= 0,
-        "ours": lambda: scene.run(start.astype(np.float32), towards.astype(np.float32)) >= 0,
-    }
-    taken = interleaved(calls, rounds=5, seconds=15)
-    differ = float(np.mean(calls["theirs"]() != calls["ours"]()))
-    return Row(
-        f"{what}, {len(start)} rays", "s", spread(taken["ours"]), peer, spread(taken["theirs"]),
-        ratio=ratios(taken["theirs"], taken["ours"]),
-        equality=Equality("share of rays that one hits and the other does not", differ, 0.005),
-    )  # fmt: skip
-
-
-def open_bowl() -> tuple[Any, Any]:
-    """Half a sphere without a lid, vertices (n, 3) float64 and faces (m, 3) int64."""
-    import numpy as np
-    import trimesh
-
-    ball = trimesh.creation.icosphere(subdivisions=4, radius=0.95)
-    kept = np.asarray(ball.triangles_center)[:, 1] < 0
-    return np.asarray(ball.vertices), np.asarray(ball.faces)[kept]
+def _worker_row(count: int, objects: int, rates: Mapping[int, Sequence[float]], memory: int) -> Row:
+    shares = spread([many / one / count for many, one in zip(rates[count], rates[1], strict=True)])
+    targets = (Target("memory of a worker", 1024.0, memory / 2**20, "at most", "MiB"),)
+    if count > 1:
+        targets += (Target(f"rate, over {count} times that of one worker", 0.9, shares.median),)
+    limit = f"{shares.median:.0%} [{shares.low:.0%}, {shares.high:.0%}] of {count} times one worker in the same round"
+    what = f"{count} worker{'s' if count > 1 else ''}, {objects} objects a round"
+    return Row(what, "objects/s", spread(rates[count]), limit=limit if count > 1 else "", targets=targets)
 
 
 def growth(options: Options) -> tuple[Curve, ...]:
-    """Seconds of one process against the number of objects."""
-    sizes = (1, 2, 3, 4, 5) if options.quick else (1, 2, 4, 6, 8, 12)
-    # The same family each time, so that objects cost alike, and a small recipe: what grows is the number.
-    source = {"source": "procedural", "counts": {"train": max(sizes)}, "families": ["chair"]}
-    specs = list_objects(source)
-    params = check_params(QUICK)
-    params.pop("val_rotations")
-    calls = {n: (lambda n=n: prepare(specs[:n], source, params)) for n in sizes}
-    taken = interleaved(calls, rounds=3, seconds=15)
-    costs = tuple(spread(taken[n]) for n in sizes)
-    return (Curve("small recipe, chairs", "objects", "s", sizes, costs, 1.0, "each by itself"),)
+    """Seconds of the three large stages for one chair: against the grid, the pixels, the query positions."""
+    from data.quantise import query_positions
+    from data.render import Scene
+    from data.views import fit_view, plan_views
+    from data.watertight import make_solid
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, specs = objects(Options(), 1, Path(folder))
+        raw = normalised(load(specs[0], source))
+    rng = np.random.default_rng(0)
+    (pose,) = plan_views(1, 0, rng, 0.0)
+    view, scene = fit_view(pose, raw.vertices), Scene(raw.vertices, raw.faces)
+    solid = make_solid(raw, 96)
+    places = rng.uniform(-1, 1, (16384, 3)).astype(np.float32)
+    grids, sides, counts = (48, 64, 96, 128, 192), (112, 224, 448, 896, 1792), (2**13, 2**14, 2**15, 2**16, 2**17)
+    if options.quick:
+        grids, sides, counts = (48, 56, 64, 72, 80), (32, 64, 128, 256, 512), (256, 512, 1024, 2048, 4096)
+
+    def label(n: int) -> None:
+        positions = query_positions(places, seed=0, volume=n, near=n, sigmas=(0.02, 0.1))
+        solid.inside(positions)
+
+    return (
+        _curve("watertight solid", "cells a side", grids, lambda n: make_solid(raw, n), 3.0, "nodes of a grid"),
+        _curve("rays of a view", "pixels a side", sides, lambda n: scene.render(view, n), 2.0, "pixels"),
+        _curve(
+            "occupancy labels", "queries", tuple(2 * n for n in counts), lambda n: label(n // 2), 1.0, "each by itself"
+        ),
+    )
+
+
+def _curve(
+    label: str, size: str, sizes: tuple[int, ...], call: Callable[[int], Any], theory: float, why: str
+) -> Curve:  # fmt: skip
+    taken = interleaved({n: partial(call, n) for n in sizes}, rounds=5, seconds=8)
+    return Curve(label, size, "s", sizes, tuple(spread(taken[n]) for n in sizes), theory, why)

@@ -11,9 +11,10 @@ from benchmarks.growth import TOLERANCE
 from benchmarks.measure import Spread
 from benchmarks.page import HEAD, NOTHING, TAIL
 from benchmarks.plot import draw
-from benchmarks.result import Row, from_json, read_results
+from benchmarks.result import Row, Target, from_json, read_results
 from core.files import write_text
 
+UNTRIED = "**nothing yet**"
 HEADER = ("what", "ours", "beside", "its cost", "ratio", "same?", "limit", "target", "reached", "missed by", "tried")
 
 
@@ -31,8 +32,7 @@ def write(out: Path, paths: Sequence[str]) -> None:
 def page(found: dict[str, dict[str, Any]], paths: Sequence[str]) -> str:
     """The page: a section for each path, in it the results of each machine (its stem: path: entry)."""
     parts = [HEAD]
-    if not any(found.values()):
-        parts.append(NOTHING)
+    parts += [_total(entries) for entries in found.values() if entries] or [NOTHING]
     for name in paths:
         entries = {machine: entries[name] for machine, entries in found.items() if name in entries}
         if entries:
@@ -41,6 +41,13 @@ def page(found: dict[str, dict[str, Any]], paths: Sequence[str]) -> str:
         elif any(found.values()):
             parts.append(f"## {name}\n\nNot measured yet.\n")
     return "\n".join([*parts, TAIL])
+
+
+def _total(entries: dict[str, dict[str, Any]]) -> str:
+    """How long all paths of one machine took together."""
+    abouts = [entry["machine"] for entry in entries.values()]
+    minutes = sum(entry["seconds"] for entry in entries.values()) / 60
+    return f"**{abouts[0].get('gpu') or abouts[0]['cpu']}**: {len(entries)} paths in {minutes:.1f} minutes.\n"
 
 
 def _summary(name: str) -> str:
@@ -55,13 +62,13 @@ def _section(machine: str, name: str, entry: dict[str, Any]) -> str:
         f"**{about.get('gpu') or about['cpu']}**, {about['cores']} cores, {about['memory_gib']} GiB, "
         f"{about['threads']} thread, device {entry['device']}, scale {entry['scale']}, torch {torch}, Python "
         f"{about['python']}; {about['time']} UTC, load {about['load'][0]} before it; {entry['seconds']:.0f} s in all"
-        f"{_code(about)}.",
+        f"{_code(about)}{_given(entry)}.",
     ]
     if entry["quick"]:
         lines.append("**Tiny sizes (`--quick`): this shows that it runs, and nothing else.**")
     if about["busy"]:
         lines.append("**The machine was busy with other work: these times are not to be quoted.**")
-    lines.append(grid(HEADER, [cells(row) for row in outcome.rows]).rstrip())
+    lines.append(grid(HEADER, _without_repeats([cells(row) for row in outcome.rows])).rstrip())
     lines += [f"- {note}" for note in outcome.notes]
     lines += [grid(GROWTH, [growth_cells(curve) for curve in outcome.curves]).rstrip()] if outcome.curves else []
     if outcome.curves:
@@ -77,59 +84,92 @@ def _code(about: dict[str, Any]) -> str:
     return f"; code {git['commit'][:7]}{' with changes' if git['dirty'] else ''}, sources {about['sources']}"
 
 
-GROWTH = ("growth", "of", "against", "from", "to", "slope", "theory", "why", "no steeper")
+def _given(entry: dict[str, Any]) -> str:
+    """The inputs that the run was given, where the results say so."""
+    given = entry.get("given") or {}
+    return f"; given {', '.join(f'--{name} {value}' for name, value in given.items())}" if given else ""
+
+
+def _without_repeats(lines: list[list[str]]) -> list[list[str]]:
+    """What was tried in words once, where several rows share it."""
+    told: set[str] = set()
+    for line in lines:
+        if line[-1] in told and line[-1] != UNTRIED:
+            line[-1] = "as above"
+        elif line[-1]:
+            told.add(line[-1])
+    return lines
+
+
+GROWTH = ("growth", "of", "against", "from", "to", "slope", "last interval", "theory", "why", "no steeper")
 
 
 def growth_cells(curve: Any) -> list[str]:
     """The cells of one curve."""
     value, error = curve.slope
-    verdict = "" if curve.theory is None else "no" if curve.too_steep else "yes"
+    verdict = "" if curve.theory is None else "yes"
+    if curve.too_steep:
+        verdict = f"**no**: {curve.tried or UNTRIED}"
     theory = "" if curve.theory is None else f"{curve.theory:.2f} + {TOLERANCE}"
-    ends = (f"{curve.sizes[0]:g}", f"{curve.sizes[-1]:g}")
-    return [curve.label, curve.unit, curve.size, *ends, f"{value:.2f} ± {error:.2f}", theory, curve.why, verdict]
+    ends = (f"{min(curve.sizes):g}", f"{max(curve.sizes):g}")
+    slopes = (f"{value:.2f} ± {error:.2f}", f"{curve.last:.2f}")
+    return [curve.label, curve.unit, curve.size, *ends, *slopes, theory, curve.why, verdict]
 
 
 def cells(row: Row) -> list[str]:
     """The cells of one row, in the order of HEADER."""
     targets = row.targets
-    same = ""
-    if row.equality:
-        verdict = "yes" if row.equality.holds else "**no**"
-        same = f"{verdict}: {row.equality.what} {row.equality.error:.1e}, allowed {row.equality.tolerance:.0e}"
     return [
-        row.what,
+        row.what + (f" (of {row.older})" if row.older else ""),
         cost(row.cost, row.unit),
         row.peer,
         row.peer_status or cost(row.peer_cost, row.unit),
         cost(row.ratio, "x"),
-        same,
+        _same(row),
         row.limit,
-        "; ".join(f"{t.name} {t.sense} {t.value:g} {t.unit}".strip() for t in targets),
-        "; ".join(f"{_yes(row, t.reached)} ({_digits(t.measured)} {t.unit}".rstrip() + ")" for t in targets),
+        "; ".join(f"{t.name}: {t.sense} {t.value:g} {t.unit}".strip() for t in targets),
+        "; ".join(_reached(row, t) for t in targets),
         "; ".join(f"{t.missed_by:.2f}x" for t in targets if t.reached is False),
-        row.tried or ("**nothing yet**" if row.missed else ""),
+        (row.tried or UNTRIED) if row.missed else "",
     ]
 
 
-def _yes(row: Row, reached: bool | None) -> str:
-    if reached and row.equality and not row.equality.holds:
-        return "**does not count: the results differ**"
-    return {True: "yes", False: "**no**", None: "not measured"}[reached]
+def _same(row: Row) -> str:
+    """Whether the results agree; a row with a ratio and no comparison says so."""
+    if row.equality:
+        verdict = "yes" if row.equality.holds else "**no**"
+        return f"{verdict}: {row.equality.what} {row.equality.error:.1e}, allowed {row.equality.tolerance:.0e}"
+    if row.ratio is None:
+        return ""
+    return "not compared" + (f": {row.not_compared}" if row.not_compared else "")
 
 
-def _digits(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+def _reached(row: Row, target: Target) -> str:
+    """Whether a target is reached, and what was measured of it."""
+    if target.reached is None:
+        return "not measured"
+    measured = f"({digits(target.measured)} {target.unit}".rstrip() + ")"
+    if not target.reached:
+        return f"**no** {measured}"
+    if row.equality and not row.equality.holds:
+        return f"**does not count: the results differ** {measured}"
+    return f"yes{', results not compared' if row.ratio and not row.equality else ''} {measured}"
+
+
+def digits(value: float) -> str:
+    """Three significant digits; thousands with commas, not with an exponent."""
+    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def cost(value: Spread | None, unit: str) -> str:
-    """`12.3 [12.1, 12.9] ms, n = 7`: median, quartiles and number; nothing for None."""
+    """`12.3 [12.1, 12.9] ms, n = 7`: median, spread and number; nothing for None."""
     if value is None:
         return ""
     if unit == "s" and value.median < 0.1:
         value, unit = value.times(1e3), "ms"
     if value.n == 1:
-        return f"{value.median:.3g} {unit}, n = 1"
-    return f"{value.median:.3g} [{value.low:.3g}, {value.high:.3g}] {unit}, n = {value.n}"
+        return f"{digits(value.median)} {unit}, n = 1"
+    return f"{digits(value.median)} [{digits(value.low)}, {digits(value.high)}] {unit}, n = {value.n}"
 
 
 def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from benchmarks.growth import Curve
 from benchmarks.measure import Spread
+from benchmarks.older import with_older_rows
 from core.errors import UserError
 from core.files import read_json, write_json
 
@@ -17,7 +18,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Target:
-    """A value to reach, of the quantity `name`."""
+    """A value to reach, of the quantity `name`, such that "name: at least value unit" can be read aloud."""
 
     name: str
     value: float
@@ -59,7 +60,10 @@ class Equality:
 class Row:
     """One comparison. cost, peer_cost: in `unit`. ratio: peer over ours, of interleaved rounds.
 
-    peer_status: why there is no peer cost, such as "not installed". limit: in words with its number.
+    peer_status: why there is no peer cost, such as "not installed". not_compared: why a ratio stands without an
+    equality. limit: in words with its number. tried: shown where a target is missed. group: of rows that one input
+    gives, such as `--finished`; without it one row stands for all of them. older: when a row was measured that an
+    earlier run left (benchmarks/older.py).
     """
 
     what: str
@@ -73,6 +77,9 @@ class Row:
     limit: str = ""
     targets: tuple[Target, ...] = ()
     tried: str = ""
+    not_compared: str = ""
+    group: str = ""
+    older: str = ""
 
     @property
     def missed(self) -> bool:
@@ -116,7 +123,8 @@ def _row(data: Mapping[str, Any]) -> Row:
 
 
 def _curve(data: Mapping[str, Any]) -> Curve:
-    return Curve(**{**data, "sizes": tuple(data["sizes"]), "costs": tuple(Spread(**c) for c in data["costs"])})
+    lists = {"sizes": tuple(data["sizes"]), "families": tuple(data.get("families", ()))}
+    return Curve(**{**data, **lists, "costs": tuple(Spread(**c) for c in data["costs"])})
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -130,7 +138,8 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def add_result(path: Path, name: str, entry: Mapping[str, Any]) -> None:
-    """Put one path's entry into a results file and leave those of the others as they are."""
+    """Put one path's entry into a results file; others stay, and so do rows whose input this run was not given."""
     data = read_results(path)
-    data["paths"][name] = entry
+    before = data["paths"].get(name)
+    data["paths"][name] = with_older_rows(entry, before) if before else entry
     write_json(path, data)

@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks import lth14_mar
+from benchmarks import lth14_mar, theory
 from benchmarks.growth import Curve, slope
 from benchmarks.measure import interleaved, ratios, spread
-from benchmarks.networks import cast, images, matmul_rate, params_of, randomised, wait_of
+from benchmarks.networks import cast, params_of, sizes_of, square_product, wait_of
 from benchmarks.options import Options
-from benchmarks.plain.training import all_tokens_loss, fused_attention, written_out_attention
+from benchmarks.plain.training import fused_attention, written_out_attention
 from benchmarks.result import Equality, Outcome, Row, Target
-from methods.dit.dit import TIMES, build_dit
-from methods.dit.objectives import diffusion_loss
-from methods.layers.diffusion import Diffusion
-from methods.mar3d.examples import Batch
-from methods.mar3d.mar import build_mar
-from methods.mar3d.pyramid_vae import build_vae
+from benchmarks.steps import Loss, Step, dit_step, hr_step, lr_step, vae_step
+from methods.mar3d.mar import mask_ratio
 from methods.training.flops import counted
 from methods.training.optimiser import build_optimisers
 
 SUMMARY = "one training step: loss, backward pass, clipping, optimisers; data at hand"
-TOLERANCE = 1e-4
+TOLERANCE, BF16 = 1e-4, 0.05
+WANTED = 1.5
 TRIED = (
-    "Compiling the blocks (`hardware.compile`): 1.07x for the VAE and 1.00x for MAR-LR, after 75 and 39 s. Muon's"
-    " matrix products, a quarter to a third of a step, for all matrices of a size at once: 12 to 28 % of Muon, so 4 to"
-    " 8 % of a step, and left out. What is left is matrix products, at the share of the machine's rate beside."
+    "Compiling the blocks, and Muon's products of all matrices of a size at once: docs/log.md, `chunks of decoder"
+    " queries, compilation, batched Muon`. Where the seconds go stands beside."
 )
-
-Loss = Callable[[torch.Generator], Tensor]
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage's step. loss: ours. plain_loss: with all tokens in the head, where the stage has one."""
-
-    name: str
-    module: nn.Module
-    batch: int
-    precision: str
-    loss: Loss
-    plain_loss: Loss | None
-    edges: tuple[str, ...]
-    optimiser: Mapping[str, Any]
+Attention = Callable[[], AbstractContextManager]
+"""A context in which attention goes another way."""
 
 
 def run(options: Options) -> Outcome:
@@ -68,136 +53,31 @@ def run(options: Options) -> Outcome:
     ))  # fmt: skip
 
 
-# ---------------------------------------------------------------- steps on made-up data
-
-
-def vae_step(options: Options, batch: int | None = None) -> Step:
-    """The VAE on its HR bank."""
-    params = params_of("mar3d", options)
-    vae, latent, training = params["vae"], params["latent"], params["vae"]["training"]
-    batch = batch or training["batch"]
-    model = randomised(lambda: build_vae(vae, latent), "vae", device=options.device).train()
-    generator, points = torch.Generator().manual_seed(5), 512
-    queries = training["volume"] + training["near"]
-    cloud, normals, where = (
-        (torch.rand(batch, n, 3, generator=generator) * 2 - 1).to(options.device) for n in (points, points, queries)
-    )
-    labels = (where.norm(dim=-1) < 0.8).float()
-
-    def loss(generator: torch.Generator) -> Tensor:
-        shape = (batch, latent["tokens"]["hr"], latent["channels"])
-        noise = torch.randn(shape, generator=generator).to(options.device)
-        return model.loss(cloud, normals, where, labels, bank="hr", kl_weight=vae["kl_weight"], noise=noise)[0]
-
-    return Step(
-        "VAE",
-        model,
-        batch,
-        training["precision"],
-        loss,
-        None,
-        model.EDGES,
-        params["optimiser"],
-    )
-
-
-def lr_step(options: Options, batch: int | None = None) -> Step:
-    """MAR-LR."""
-    return _mar_step("lr", options, batch, None)
-
-
-def hr_step(options: Options, batch: int | None = None) -> Step:
-    """MAR-HR."""
-    return _mar_step("hr", options, batch, None)
-
-
-def _mar_step(name: str, options: Options, batch: int | None, tokens: int | None) -> Step:
-    params = params_of("mar3d", options)
-    if tokens:
-        params = {**params, "latent": {**params["latent"], "tokens": {**params["latent"]["tokens"], name: tokens}}}
-    mar, training = params["mar"], params[f"mar_{name}"]["training"]
-    batch = batch or training["batch"]
-    data = _batch(params, name, batch, options)
-    size = data.images.shape[1]
-    model = randomised(lambda: build_mar(params, name, size), "mar", name, device=options.device).train()
-    diffusion = Diffusion(model.noise_steps, device=options.device, prediction=model.prediction)
-    settings = {
-        "diffusion": diffusion,
-        "drop": mar["condition_drop"],
-        "mask": mar["mask"],
-        "repeats": mar["diffusion_repeats"],
-    }
-    return Step(
-        f"MAR-{name.upper()}",
-        model,
-        batch,
-        training["precision"],
-        lambda generator: model.loss(*data, generator=generator, **settings)[0],
-        lambda generator: all_tokens_loss(model, *data, generator=generator, **settings),
-        model.EDGES,
-        params["optimiser"],
-    )
-
-
-def dit_step(options: Options, batch: int | None = None) -> Step:
-    """DiT-LR."""
-    params = params_of("dit", options)
-    training = params["mar_lr"]["training"]
-    batch = batch or training["batch"]
-    data = _batch(params, "lr", batch, options)
-    size = data.images.shape[1]
-    model = randomised(lambda: build_dit(params, "dit_lr", size), "dit", device=options.device).train()
-    diffusion = Diffusion(TIMES, device=options.device, prediction=model.prediction)
-
-    def loss(generator: torch.Generator) -> Tensor:
-        drop = params["mar"]["condition_drop"]
-        return diffusion_loss(model, data, diffusion=diffusion, drop=drop, generator=generator)[0]
-
-    return Step(
-        "DiT-LR",
-        model,
-        batch,
-        training["precision"],
-        loss,
-        None,
-        model.EDGES,
-        params["optimiser"],
-    )
-
-
-def _batch(params: Mapping[str, Any], name: str, batch: int, options: Options) -> Batch:
-    latent, generator = params["latent"], torch.Generator().manual_seed(6)
-    size = 32 if options.quick else 224 if options.scale == "paper" else 64
-    target, low = (
-        torch.randn(batch, latent["tokens"][bank], latent["channels"], generator=generator).to(options.device)
-        for bank in (name, "lr")
-    )
-    return Batch(images(batch, size, options.device), target, low if name == "hr" else None)
-
-
-# ---------------------------------------------------------------- measuring
-
-
 def compared(step: Step, options: Options) -> list[Row]:
     """Rows of one stage: ours against written plainly, and against each single change."""
     other = written_out_attention if options.device == "cuda" else fused_attention
     attention = "written-out attention" if options.device == "cuda" else "fused attention"
     plain_loss = step.plain_loss or step.loss
-    variants: dict[str, tuple[Loss, Callable[[], AbstractContextManager], str]] = {
+    variants: dict[str, tuple[Loss, Attention, str]] = {
         "written plainly": (plain_loss, other, step.precision),
         attention: (step.loss, other, step.precision),
         "float32": (step.loss, nullcontext, "fp32"),
     }
     if step.plain_loss:
         variants["all tokens enter the head"] = (step.plain_loss, nullcontext, step.precision)
-    errors = {name: _error(step, loss, path) for name, (loss, path, _) in variants.items()}
-    calls = {"ours": step_call(step, step.loss, nullcontext, step.precision, options)}
-    calls |= {name: step_call(step, *variant, options) for name, variant in variants.items()}
+    equal = {
+        name: Equality("loss in float32, relative", loss_error(step, loss, attention), TOLERANCE)
+        for name, (loss, attention, _) in variants.items()
+    }
+    equal["float32"] = Equality(f"loss in {step.precision}, relative", _precision_error(step, options), BF16)
+    ours = Whole(step, step.loss, nullcontext, step.precision, options)
+    calls: dict[str, Callable[[], Any]] = {name: Whole(step, *v, options) for name, v in variants.items()}
+    product = square_product(step.precision, options.device, quick=options.quick)
     times = interleaved(
-        calls, rounds=3 if options.quick else 9, seconds=1 if options.quick else 30, wait=wait_of(options.device)
-    )
-    rate = matmul_rate(step.precision, options.device, quick=options.quick)
-    share = counted(calls["ours"])[1] / spread(times["ours"]).median / rate
+        {"ours": ours, **calls, "product": product.call}, rounds=3 if options.quick else 9,
+        seconds=1 if options.quick else 24, wait=wait_of(options.device),
+    )  # fmt: skip
+    limit = f"{product.told(counted(ours)[1], times['ours'], times['product'])}; {ours.parts()}"
     kept = {
         "ours": kept_bytes(lambda: _loss(step.loss, nullcontext, step.precision, options)),
         "written plainly": kept_bytes(lambda: _loss(plain_loss, other, step.precision, options)),
@@ -215,55 +95,86 @@ def compared(step: Step, options: Options) -> list[Row]:
                 f"plain: {name}" if not plain else name,
                 spread(times[name]),
                 ratio=gain,
-                equality=None if name == "float32" else Equality("loss in float32, relative", errors[name], TOLERANCE),
-                limit=f"{share:.0%} of the measured matrix rate, {rate / 1e9:.0f} GFLOP/s; kept a sample: {memory}"
-                if plain
-                else "",
-                targets=(Target("ratio", 1.5, gain.median),) if plain else (),
+                equality=equal[name],
+                limit=f"{limit}; kept a sample: {memory}" if plain else "",
+                targets=(Target("ratio", WANTED, gain.median),) if plain else (),
                 tried=TRIED if plain else "",
             )
         )
     return rows
 
 
-def _loss(loss: Loss, path: Callable[[], AbstractContextManager], precision: str, options: Options) -> Tensor:
-    with path(), cast(options, precision):
+def _loss(loss: Loss, attention: Attention, precision: str, options: Options) -> Tensor:
+    with attention(), cast(options, precision):
         return loss(torch.Generator().manual_seed(7))
 
 
-def _error(step: Step, loss: Loss, path: Callable[[], AbstractContextManager]) -> float:
+def loss_error(step: Step, loss: Loss, attention: Attention) -> float:
     """Relative difference of the losses in float32 on the same draws, without dropout."""
     step.module.eval()
     with torch.no_grad():
         ours = step.loss(torch.Generator().manual_seed(7))
-        with path():
+        with attention():
             theirs = loss(torch.Generator().manual_seed(7))
     step.module.train()
     return float((ours - theirs).abs() / ours.abs().clamp(min=1e-12))
 
 
-def step_call(
-    step: Step, loss: Loss, path: Callable[[], AbstractContextManager], precision: str, options: Options
-) -> Callable[[], None]:
-    """A whole step, on one generator that goes on; the weights change, the work does not."""
-    generator = torch.Generator().manual_seed(8)
-    optimisers = build_optimisers(step.module, step.optimiser, 0.0, step.edges)  # at rate 0 all variants stay equal
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = 0.0
-    trained = [p for p in step.module.parameters() if p.requires_grad]
+def _precision_error(step: Step, options: Options) -> float:
+    """The same of our loss in the step's precision and in float32."""
+    step.module.eval()
+    with torch.no_grad():
+        low, full = (_loss(step.loss, nullcontext, p, options) for p in (step.precision, "fp32"))
+    step.module.train()
+    return float((low - full).abs() / full.abs().clamp(min=1e-12))
 
-    def call() -> None:
-        with path():
-            with cast(options, precision):
-                value = loss(generator)
+
+@dataclass
+class Whole:
+    """A whole step, on one generator that goes on; the weights change at rate 0, so all variants stay equal."""
+
+    step: Step
+    loss: Loss
+    attention: Attention
+    precision: str
+    options: Options
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(8))
+
+    def __post_init__(self) -> None:
+        self.optimisers = build_optimisers(self.step.module, self.step.optimiser, 0.0, self.step.edges)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = 0.0
+        self.trained = [p for p in self.step.module.parameters() if p.requires_grad]
+
+    def __call__(self) -> None:
+        for _ in self.stages():
+            pass
+
+    def stages(self) -> Any:
+        """The step in parts: gives the name of each when it is done."""
+        with self.attention():
+            with cast(self.options, self.precision):
+                value = self.loss(self.generator)
+            yield "loss"
             value.backward()
-        nn.utils.clip_grad_norm_(trained, step.optimiser["clip"])
-        for optimiser in optimisers:
+            yield "backward pass"
+        nn.utils.clip_grad_norm_(self.trained, self.step.optimiser["clip"])
+        for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+        yield "clipping and optimisers"
 
-    return call
+    def parts(self, rounds: int = 5) -> str:
+        """The share of each part, in words."""
+        wait, taken = wait_of(self.options.device), {}
+        for _ in range(rounds):
+            before = perf_counter()
+            for name in self.stages():
+                wait()
+                now = perf_counter()
+                taken[name], before = taken.get(name, 0.0) + now - before, now
+        return ", ".join(f"{name} {seconds / sum(taken.values()):.0%}" for name, seconds in taken.items())
 
 
 class GivenTokens(nn.Module):
@@ -286,10 +197,10 @@ def _beside_lth14(options: Options) -> Row:
 
     def taken(module: nn.Module, loss: Loss, edges: tuple[str, ...]) -> Callable[[], None]:
         theirs = replace(step, module=module, edges=edges)
-        return step_call(theirs, loss, nullcontext, step.precision, options)
+        return Whole(theirs, loss, nullcontext, step.precision, options)
 
-    ours = step_call(step, step.loss, nullcontext, step.precision, options)
-    return lth14_mar.training_row(step.module, params_of("mar3d", options), step.batch, taken, ours, options)
+    ours = Whole(step, step.loss, nullcontext, step.precision, options)
+    return lth14_mar.training_row(step.module, params_of("mar3d", options), step.batch, taken, ours, TRIED, options)
 
 
 def kept_bytes(loss: Callable[[], Tensor]) -> int:
@@ -309,18 +220,38 @@ def kept_bytes(loss: Callable[[], Tensor]) -> int:
 
 
 def growth(options: Options) -> tuple[Curve, ...]:
-    """Seconds of MAR-LR's loss and backward pass against tokens; the theory is the growth of the counted FLOPs."""
-    sizes = (4, 8, 16, 24, 32) if options.quick else (16, 32, 64, 128, 256)
-    calls, flops = {}, []
-    for tokens in sizes:
-        step = _mar_step("lr", options, 4, tokens)
+    """Seconds of loss and backward pass in float32: of MAR-LR and DiT-LR against tokens, of the VAE against points.
 
-        def call(step: Step = step) -> None:
-            _loss(step.loss, nullcontext, "fp32", options).backward()
+    The theory is the growth of FLOPs by formula, and for the VAE that each point is looked at once a level.
+    """
+    size, tokens, points = sizes_of(options).image_size, (16, 32, 64, 128, 256), (512, 1024, 2048, 4096, 8192)
+    if options.quick:
+        tokens, points = (4, 8, 16, 24, 32), (64, 128, 256, 512, 1024)
+    mar, dit = params_of("mar3d", options), params_of("dit", options)
+    ratio = mask_ratio(torch.Generator().manual_seed(7), **mar["mar"]["mask"])  # what `_loss` draws first
+    masked = {n: max(1, math.ceil(n * ratio)) for n in tokens}
+    formula = "FLOPs by formula, benchmarks/theory.py"
+    expected = {
+        "MAR-LR": slope(tokens, [theory.mar_training(mar, n, masked[n], size) for n in tokens])[0],
+        "DiT-LR": slope(tokens, [theory.dit_training(dit, n, size) for n in tokens])[0],
+    }
+    return (
+        _curve("MAR-LR", "tokens", tokens, lambda n: lr_step(options, 4, n), expected["MAR-LR"], formula, options),
+        _curve("DiT-LR", "tokens", tokens, lambda n: dit_step(options, 4, n), expected["DiT-LR"], formula, options),
+        _curve(
+            "VAE", "surface points", points, lambda n: vae_step(options, 4, n), 1.0, "each point by itself", options
+        ),
+    )
 
-        calls[tokens] = call
-        flops.append(counted(call)[1])
-    times = interleaved(calls, rounds=5, seconds=2 if options.quick else 20, wait=wait_of(options.device))
-    costs = tuple(spread(times[tokens]) for tokens in sizes)
-    theory = slope(sizes, flops)[0]
-    return (Curve("MAR-LR, batch 4", "tokens", "s", sizes, costs, theory, "growth of the counted FLOPs"),)
+
+def _curve(
+    name: str, size: str, sizes: tuple[int, ...], build: Callable[[int], Step], expected: float, why: str,
+    options: Options,
+) -> Curve:  # fmt: skip
+    def backward(step: Step) -> None:
+        _loss(step.loss, nullcontext, "fp32", options).backward()
+
+    calls = {n: partial(backward, build(n)) for n in sizes}
+    times = interleaved(calls, rounds=5, seconds=1 if options.quick else 8, wait=wait_of(options.device))
+    costs = tuple(spread(times[n]) for n in sizes)
+    return Curve(f"{name}, batch 4", size, "s", sizes, costs, expected, why)

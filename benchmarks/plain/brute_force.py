@@ -5,6 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 
+class Index:
+    """Stands for `evaluation.open3d_bridge.Tree`: nearest neighbours among points (n, 3), by all distances."""
+
+    def __init__(self, points: np.ndarray) -> None:
+        self.points = points
+
+    def query(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (m,) and indices (m,) of the nearest to each of points (m, 3)."""
+        return distances(points, self.points)
+
+
 def distances(points: np.ndarray, others: np.ndarray, chunk: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Distance to, and index of, the nearest of others (m, 3) for each of points (n, 3): (n,) each, by differences.
 

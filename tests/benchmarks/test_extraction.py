@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from benchmarks import extraction, faithful, finished
-from benchmarks.extraction import Counted, dense_values, exact
+from benchmarks import dense, extraction_real, extraction_same, extraction_time, faithful, finished
+from benchmarks.dense import Counted, dense_values
 from benchmarks.networks import params_of, randomised
 from benchmarks.options import Options
 from benchmarks.plain import hierarchical
@@ -36,19 +36,19 @@ def test_every_point_that_is_asked_for_is_counted():
 def test_a_field_at_the_networks_cost_has_the_values_of_the_shape():
     options = Options(quick=True)
     points = np.random.default_rng(0).uniform(-1, 1, (100, 3)).astype(np.float32)
-    field = extraction.network_field(params_of("mar3d", options), shapes()[0], options)
+    field = extraction_time.network_field(params_of("mar3d", options), shapes()[0], options)
     np.testing.assert_array_equal(field(points), shapes()[0].field(points))
 
 
 def test_agreement_is_refused_where_a_part_is_lost(monkeypatch):
     speck = [shape for shape in shapes() if "speck" in shape.name]
-    monkeypatch.setattr(extraction, "shapes", lambda: tuple(speck))
-    monkeypatch.setattr(extraction, "tried_bands", lambda *_: "")
-    row, _ = extraction.agreement(128, {"coarsest": 16, "band": 0.5})
+    monkeypatch.setattr(extraction_same, "shapes", lambda: tuple(speck))
+    row, _ = extraction_same.agreement(128, {"coarsest": 16, "band": 0.5})
     assert not row.equality.holds
+    assert row.missed
     assert f"lost: 1 ({speck[0].name})" in row.limit
     assert "certified: 0 of 1" in row.limit
-    assert extraction.agreement(64, {"coarsest": 32, "band": 30.0})[0].equality.holds
+    assert extraction_same.agreement(64, {"coarsest": 32, "band": 30.0})[0].equality.holds
 
 
 def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_path):
@@ -63,10 +63,11 @@ def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_pat
     params = params_of("mar3d", options)
     vae = randomised(lambda: build_vae(params["vae"], params["latent"]), "test", device="cpu")
     save_vae(run / "stages/mar3d.vae-1/seed0", vae, {}, {"vae": params["vae"], "latent": params["latent"]})
-    (row,) = extraction._real(SETTINGS, options)
+    (row,) = extraction_real.real(SETTINGS, options)
     assert row.cost.n == 2
     # Random weights give logits that are all within the band: every node of both grids is asked for.
-    assert row.cost.median == pytest.approx(33**3 / (33**3 + 17**3))
+    assert row.cost.median == 33**3 + 17**3
+    assert row.ratio.median == pytest.approx(33**3 / (33**3 + 17**3))
     assert "2 objects" in row.limit
 
 
@@ -86,26 +87,61 @@ def test_the_thinnest_objects_come_first():
             mesh = make(self.object)
             return mesh.vertices.astype(np.float32), mesh.faces
 
-    walls = [extraction.wall(Prepared(f"test-{family}-00000")) for family in ("table", "csg")]
+    walls = [extraction_real.wall(Prepared(f"test-{family}-00000")) for family in ("table", "csg")]
     assert all(0 < wall < 1 for wall in walls)
     ball = trimesh.creation.icosphere(subdivisions=2)
     flat = type("Ball", (), {"object": "ball", "mesh": lambda self: (ball.vertices, ball.faces)})()
-    assert extraction.wall(flat) > max(walls)
+    assert extraction_real.wall(flat) > max(walls)
 
 
 def test_without_a_decoder_of_ones_own_the_row_says_so():
-    assert "--finished" in extraction._real(SETTINGS, Options())[0].peer_status
+    assert "--finished" in extraction_real.real(SETTINGS, Options())[0].peer_status
 
 
-def test_a_count_does_not_vary():
-    assert exact(5) == extraction.Spread(5.0, 5.0, 5.0, 1)
+def test_the_layers_that_are_timed_are_those_of_the_whole_grid():
+    whole = np.concatenate(list(dense.layers(8)))
+    np.testing.assert_array_equal(np.concatenate(list(dense.layers(8, 4))), whole.reshape(9, 81, 3)[::4].reshape(-1, 3))
+    assert min(len(range(0, cells + 1, every)) for cells, every in extraction_time.DENSE_SHARE.items()) >= 5
 
 
-@pytest.mark.parametrize("cells, every", extraction.DENSE_SHARE.items())
-def test_the_slabs_that_are_timed_are_whole_layers(cells, every):
-    slab = next(extraction.layers(cells, 1))
-    assert len(slab) == (cells + 1) ** 2
-    assert len(range(0, cells + 1, every)) >= 5
+def test_no_way_needs_fewer_nodes_than_the_corners_of_crossed_cells():
+    values = -np.ones((6, 6, 6))
+    values[2, 2, 2] = 1  # eight cells around one node: 27 corners
+    assert dense.needed(values) == 27
+    assert dense.needed(-values) == 27
+    assert dense.needed(np.ones((6, 6, 6))) == 0
+    values = -np.ones((6, 6, 6))
+    values[:3] = 1  # one layer of cells: two of nodes
+    assert dense.needed(values) == 2 * 36
+
+
+@pytest.mark.parametrize("chosen", [1, 2, 4])
+def test_an_extraction_asks_for_no_less_than_is_needed(chosen):
+    shape = shapes()[chosen]
+    counted = Counted(shape.field)
+    evaluate(counted, 64, **SETTINGS)
+    assert dense.dense_mesh(shape.name, 64)[1] <= counted.points
+
+
+def test_a_field_with_a_clock_is_the_field():
+    clocked = extraction_time.Clocked(shapes()[0].field)
+    points = np.random.default_rng(0).uniform(-1, 1, (100, 3)).astype(np.float32)
+    np.testing.assert_array_equal(clocked(points), shapes()[0].field(points))
+    assert clocked.seconds > 0
+
+
+def test_the_query_target_is_judged_on_the_object_that_needs_most():
+    mesh = surface(dense_values(shapes()[0].field, 16))
+    found = extraction_same.Found()
+    for asked in (1000, 4913, 500):
+        found.add("ball", asked, 17**3, mesh, mesh)
+    (target,) = found.fewest(256)
+    assert target.measured == 1.0
+    assert not target.reached
+    assert found.equality.holds
+    found.add("ball", 1000, 17**3, None, mesh)
+    assert found.lost == ["ball"]
+    assert not found.equality.holds
 
 
 def test_the_decoder_as_described_gives_the_dense_mesh_of_a_thick_shape_and_asks_for_less():

@@ -7,8 +7,8 @@ import pytest
 import trimesh
 
 from benchmarks import faithful
-from benchmarks.extraction import dense_values
-from benchmarks.shapes import STEEP, ball, box, rod, shapes, torus, union
+from benchmarks.dense import dense_values
+from benchmarks.shapes import DIAGONAL, STEEP, ball, box, rod, shapes, torus, union
 from methods.layers.extraction import evaluate, surface
 
 
@@ -40,22 +40,34 @@ def test_a_moved_vertex_is_seen():
 
 
 @pytest.mark.parametrize("direction", [(1, 0, 0), (0.6, 0, -0.8), (1, 1, 1)])
-def test_the_steepness_of_a_plane_is_its_factor_in_every_direction(direction):
+def test_the_change_of_a_plane_is_the_sum_of_its_slopes(direction):
     normal = np.array(direction) / np.linalg.norm(direction)
-    assert faithful.steepest(dense_values(lambda p: 60 * (p @ normal), 16)) == pytest.approx(60, rel=1e-4)
+    change = faithful.diagonal_change(dense_values(lambda p: 60 * (p @ normal), 16))
+    assert change == pytest.approx(60 * np.abs(normal).sum(), rel=1e-4)
 
 
-def test_the_steepness_of_a_distance_is_not_underestimated():
+def test_the_change_of_a_distance_is_seen_on_all_axes_and_within_its_bound():
     for shape in shapes()[:2]:
-        assert faithful.steepest(dense_values(shape.field, 48)) >= 0.98 * STEEP
+        assert faithful.diagonal_change(dense_values(shape.field, 48)) >= 0.98 * 3 * STEEP
+        assert faithful.diagonal_change(dense_values(shape.field, 48)) <= 3 * STEEP * (1 + 1e-4)
+
+
+def test_a_change_on_the_last_layer_and_on_different_edges_counts():
+    values = np.zeros((5, 5, 5), np.float32)
+    values[-1, 0, 0] = 7  # on the last layer of one axis: along all three axes by 7
+    spacing = 2 * 1.05 / 4
+    assert faithful.diagonal_change(values) == pytest.approx(21 / spacing)
+    values = np.zeros((5, 5, 5), np.float32)
+    values[:2], values[:, :, 3:] = 1, 4  # steep along x in one place, along z in another
+    assert faithful.diagonal_change(values) == pytest.approx((1 + 0 + 4) / spacing)
 
 
 def test_a_band_as_wide_as_the_certificate_asks_gives_the_dense_mesh():
     speck = next(shape for shape in shapes() if "speck" in shape.name)
     dense = surface(dense_values(speck.field, 64))
-    band = faithful.band_needed(STEEP, 64, 16) * 1.001
-    assert faithful.certified(STEEP, 64, 16, band)
-    assert not faithful.certified(STEEP, 64, 16, band / 1.01)
+    band = faithful.band_needed(DIAGONAL, 64, 16) * 1.001
+    assert faithful.certified(DIAGONAL, 64, 16, band)
+    assert not faithful.certified(DIAGONAL, 64, 16, band / 1.01)
     found = surface(evaluate(speck.field, 64, coarsest=16, band=band))
     assert faithful.difference(found, dense, 1e-4) == faithful.Difference(0, 0, 0.0)
 
@@ -64,7 +76,7 @@ def test_without_the_certificate_a_speck_is_lost_and_the_comparison_says_so():
     speck = next(shape for shape in shapes() if "speck" in shape.name)
     dense = surface(dense_values(speck.field, 128))
     found = surface(evaluate(speck.field, 128, coarsest=16, band=0.5))
-    assert not faithful.certified(STEEP, 128, 16, 0.5)
+    assert not faithful.certified(DIAGONAL, 128, 16, 0.5)
     assert faithful.difference(found, dense, 1e-4).lost == 1
 
 

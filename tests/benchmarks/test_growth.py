@@ -35,6 +35,23 @@ def test_too_steep_is_beyond_theory_and_tolerance():
     assert not curve(5.0, None).too_steep
 
 
+def test_families_share_a_slope_and_not_a_factor():
+    sizes = (64, 96, 128, 192, 256, 384)
+    families = (32, 48) * 3
+    costs = [(1.0 if family == 32 else 5.0) * size**2 for size, family in zip(sizes, families, strict=True)]
+    assert slope(sizes, costs)[1] > 0.1
+    assert slope(sizes, costs, families) == pytest.approx((2.0, 0.0), abs=1e-9)
+    found = Curve("c", "cells", "s", sizes, tuple(Spread(c, c, c, 1) for c in costs), 2.0, families=families)
+    assert found.last == pytest.approx(2.0)  # 192 to 384, not 256 to 384
+
+
+def test_a_curve_that_bends_upwards_at_its_end_is_too_steep():
+    costs = [*SIZES[:-1], SIZES[-2] * 2**1.5]
+    found = Curve("c", "points", "s", SIZES, tuple(Spread(c, c, c, 1) for c in costs), 1.0)
+    assert found.slope[0] < 1.0 + TOLERANCE < found.last
+    assert found.too_steep
+
+
 @pytest.mark.parametrize(
     "sizes, costs", [((1, 2), (1, 2)), ((1, 2, 4), (1, 2)), ((1, 2, 4), (0, 1, 2)), ((2, 2, 2), (1, 2, 3))]
 )

@@ -21,4 +21,5 @@ def test_no_curve_is_steeper_than_its_theory(name):
     assert any(curve.theory is not None for curve in curves)
     for curve in curves:
         assert len(curve.sizes) >= LEAST_SIZES
-        assert not curve.too_steep, f"{curve.label}: {curve.slope[0]:.2f}, theory {curve.theory} + {TOLERANCE}"
+        found = f"{curve.label}: {curve.slope[0]:.2f}, last interval {curve.last:.2f}"
+        assert not curve.too_steep, f"{found}, theory {curve.theory} + {TOLERANCE}: {curve.tried}"

@@ -37,6 +37,8 @@ def options(tmp_path):
 def test_a_training_step_of_both_is_measured(options):
     row = training_step._beside_lth14(options)
     assert row.peer == PEER
+    assert row.equality is None
+    assert "other weights" in row.not_compared
     assert row.cost.n == row.peer_cost.n == row.ratio.n
     params, batch = params_of("mar3d", options), training_step.lr_step(options).batch
     hidden = params["mar"]["width"] * (params["latent"]["channels"] + 1)
@@ -49,9 +51,9 @@ def test_a_sampling_loop_of_both_is_measured(options):
     model = mar_sampling.build(params, "lr", 32, "cpu")
     settings = mar_sampling.settings_of(params, "lr", options)
     sampled = []
-    row = sampling_row(model, params, settings, lambda: sampled.append(1), options)
+    row = sampling_row(model, params, settings, lambda: sampled.append(1), 1.5, options)
     assert len(sampled) >= row.cost.n > 0
-    without = sampling_row(model, params, settings, lambda: None, Options(quick=True))
+    without = sampling_row(model, params, settings, lambda: None, 1.5, Options(quick=True))
     assert (without.cost, without.peer_status) == (None, NOT_INSTALLED)
     model.tokens = 6
-    assert "square numbers" in sampling_row(model, params, settings, lambda: None, options).peer_status
+    assert "square numbers" in sampling_row(model, params, settings, lambda: None, 1.5, options).peer_status

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from benchmarks.measure import LEAST_ROUNDS, interleaved, ratios, spread, stages
+from benchmarks.measure import LEAST_ROUNDS, Spread, interleaved, ratios, spread, stages
 
 
 class Clock:
@@ -52,6 +52,7 @@ def test_quartiles_of_five_numbers_are_the_second_and_the_fourth():
     found = spread([5.0, 1.0, 4.0, 2.0, 3.0])
     assert (found.low, found.median, found.high, found.n) == (2.0, 3.0, 4.0, 5)
     assert spread([7.0]).low == spread([7.0]).high == 7.0
+    assert spread([3.0, 1.0, 8.0]) == Spread(3.0, 1.0, 8.0, 3)  # too few for quartiles
     with pytest.raises(ValueError, match="nothing"):
         spread([])
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from benchmarks import dag, machine, peers, preparation
-from benchmarks.__main__ import PATHS, _chosen, main
+from benchmarks.__main__ import PATHS, _chosen, _given, main
+from benchmarks.measure import spread
 from benchmarks.options import Options
 from core.errors import UserError
 from core.identity import ROOT
@@ -42,6 +43,13 @@ def test_a_device_measures_the_paths_that_it_makes_faster(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="torch finds no GPU here"):
         main(["run", "--device", "cuda"])
+    with pytest.raises(UserError, match="a GPU does not change scoring"):
+        _chosen(argparse.Namespace(paths=["scoring", "extraction"], device="cuda"))
+
+
+def test_inputs_are_told_without_what_is_above_them(tmp_path):
+    given = _given(argparse.Namespace(meshes=None, finished=tmp_path / "runs/meshes/cpu", peers=tmp_path / "peers"))
+    assert given == {"finished": "meshes/cpu", "peers": "peers"}
 
 
 def test_a_peer_is_imported_from_its_clone_and_leaves_nothing(tmp_path):
@@ -87,6 +95,17 @@ def test_job_counts_are_read_from_snakemakes_table():
     assert dag.job_counts(text + "\n" + text) == {"fit": 12, "prepare": 26, "total": 38}
     with pytest.raises(RuntimeError, match="no table"):
         dag.job_counts("Nothing to be done\n")
+
+
+def test_a_start_that_imports_torch_misses_a_target():
+    seconds = spread([0.5])
+    assert not dag._start_row("a job", seconds, False, 0.1).missed
+    assert dag._start_row("a job", seconds, True, 0.1).missed
+
+
+def test_planning_is_without_the_start_of_its_round():
+    assert dag.planning([2.0, 3.0], [1.5, 1.0]) == [0.5, 2.0]
+    assert dag.planning([1.0], [1.1]) == [dag.LEAST_SECONDS]
 
 
 def test_the_planned_run_is_a_valid_configuration():

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import decoder_queries, mar_sampling, networks, scoring, training_step
+from benchmarks import decoder_queries, mar_sampling, networks, scoring_same, training_step
 from benchmarks.mar_sampling import build, inputs_of, settings_of
 from benchmarks.options import Options
-from benchmarks.plain import brute_force, sampling
+from benchmarks.plain import alignment, brute_force, sampling
 from benchmarks.plain.sampling import Plain
 from core.randomness import numpy_rng
+from evaluation import protocol
 from methods.mar3d.sampling import sample
 
 QUICK = Options(quick=True)
@@ -67,14 +68,23 @@ def test_all_tokens_in_the_head_is_the_same_loss_and_gradient(build_step):
 def test_other_attention_is_the_same_loss():
     step = training_step.dit_step(QUICK)
     for other in (training_step.fused_attention, training_step.written_out_attention):
-        assert training_step._error(step, step.loss, other) < training_step.TOLERANCE
+        assert training_step.loss_error(step, step.loss, other) < training_step.TOLERANCE
 
 
 def test_a_changed_loss_is_seen_as_a_difference():
     step = training_step.vae_step(QUICK)
     assert (
-        training_step._error(step, lambda g: step.loss(g) * 1.001, training_step.nullcontext) > training_step.TOLERANCE
+        training_step.loss_error(step, lambda g: step.loss(g) * 1.001, training_step.nullcontext)
+        > training_step.TOLERANCE
     )
+
+
+def test_the_parts_of_a_step_are_the_whole():
+    step = training_step.lr_step(QUICK)
+    whole = training_step.Whole(step, step.loss, training_step.nullcontext, "fp32", QUICK)
+    assert list(whole.stages()) == ["loss", "backward pass", "clipping and optimisers"]
+    assert sum(int(word.strip("%")) for word in whole.parts().replace(",", "").split() if "%" in word) in (99, 100, 101)
+    assert all(p.grad is None for p in step.module.parameters())
 
 
 def test_what_autograd_keeps_is_counted_once_and_without_parameters():
@@ -86,11 +96,26 @@ def test_what_autograd_keeps_is_counted_once_and_without_parameters():
 
 
 def test_keys_once_and_keys_anew_give_the_same_logits():
-    vae, context = decoder_queries.built(QUICK)
-    points = torch.rand(300, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    ours = decoder_queries.cached(vae, context, points, 128, QUICK, "fp32")()
-    torch.testing.assert_close(decoder_queries.plain(vae, context, points, 128, QUICK, "fp32")(), ours)
+    queries = decoder_queries.built(QUICK, 300)
+    ours = queries.ours("fp32")()
+    for chunk, anew in ((128, True), (128, False), (300, True)):
+        np.testing.assert_allclose(queries.chunked("fp32", chunk, anew=anew)(), ours, atol=decoder_queries.CACHED)
     assert ours.std() > 0
+
+
+def test_a_share_of_the_matrix_rate_is_taken_within_rounds():
+    product = networks.Product(lambda: None, 100.0)
+    # The machine becomes ten times slower in the third round; the share of the rate does not change.
+    found = product.shares(50.0, [1.0, 1.0, 10.0], [1.0, 1.0, 10.0])
+    assert (found.low, found.median, found.high) == (0.5, 0.5, 0.5)
+    assert "50% [50%, 50%]" in product.told(50.0, [1.0], [1.0])
+
+
+def test_our_queries_are_those_of_the_project(monkeypatch):
+    asked = []
+    monkeypatch.setattr("methods.mar3d.decoding.points_at_once", lambda *_: asked.append(1) or 100)
+    decoder_queries.built(QUICK, 300).ours("fp32")()
+    assert asked
 
 
 def test_brute_force_on_points_whose_neighbours_are_known():
@@ -102,8 +127,25 @@ def test_brute_force_on_points_whose_neighbours_are_known():
 
 
 def test_metrics_equal_brute_force_and_an_error_is_seen(monkeypatch):
-    ours, truth = scoring.clouds(600)
-    assert scoring.metrics_error(ours, truth, 300, (0.1,)) <= scoring.TOLERANCE
+    ours, truth = scoring_same.clouds(600)
+    assert scoring_same.metrics_error(ours, truth, 300, (0.1,)) <= scoring_same.TOLERANCE
     right = brute_force.distances
     monkeypatch.setattr(brute_force, "distances", lambda a, b: (right(a, b)[0] * 1.001, right(a, b)[1]))
-    assert scoring.metrics_error(ours, truth, 300, (0.1,)) > scoring.TOLERANCE
+    assert scoring_same.metrics_error(ours, truth, 300, (0.1,)) > scoring_same.TOLERANCE
+
+
+def test_a_whole_score_is_that_of_brute_force_and_another_icp_is_seen(monkeypatch):
+    recipe = scoring_same.small(protocol.load("v1"))
+    assert scoring_same.score_error("chair", recipe) <= scoring_same.TOLERANCE
+    monkeypatch.setattr(alignment, "fitted", lambda *_, **__: np.eye(4))
+    assert scoring_same.score_error("chair", recipe) > scoring_same.TOLERANCE
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.3])
+def test_a_similarity_is_found_from_its_pairs(scale):
+    rng = np.random.default_rng(0)
+    points, (rotation, _) = rng.normal(size=(50, 3)), np.linalg.qr(rng.normal(size=(3, 3)))
+    rotation = rotation * np.linalg.det(rotation)
+    matrix = alignment.fitted(points, scale * points @ rotation.T + [1.0, 2.0, 3.0], scaling=scale != 1.0)
+    np.testing.assert_allclose(matrix[:3, :3], scale * rotation, atol=1e-12)
+    np.testing.assert_allclose(matrix[:3, 3], [1.0, 2.0, 3.0], atol=1e-12)

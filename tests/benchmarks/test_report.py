@@ -46,7 +46,7 @@ def test_a_row_shows_every_number_with_spread_and_the_factor_that_is_missed():
     assert cells["its cost"] == "0.5 [0.4, 0.6] s, n = 7"
     assert cells["ratio"] == "40 [39, 41] x, n = 7"
     assert cells["same?"].startswith("yes: meshes 1.0e-06")
-    assert cells["target"] == "ratio at least 50"
+    assert cells["target"] == "ratio: at least 50"
     assert cells["reached"] == "**no** (40)"
     assert cells["missed by"] == "1.25x"
 
@@ -61,6 +61,34 @@ def test_speed_does_not_count_where_results_differ():
     ):
         row = dataclasses.replace(ROW, targets=(good,), equality=Equality("meshes", error, 1e-4))
         assert says in dict(zip(report.HEADER, report.cells(row), strict=True))["reached"]
+
+
+def test_a_ratio_whose_results_nobody_compared_is_no_plain_yes():
+    row = dataclasses.replace(ROW, targets=(Target("ratio", 30.0, 40.0),), equality=None, not_compared="other weights")
+    cells = dict(zip(report.HEADER, report.cells(row), strict=True))
+    assert cells["same?"] == "not compared: other weights"
+    assert cells["reached"] == "yes, results not compared (40)"
+    alone = dataclasses.replace(row, ratio=None, peer_cost=None)
+    assert report.cells(alone)[5] == ""
+
+
+def test_what_several_rows_tried_is_told_once():
+    page = report.page({"box": {"scoring": entry(dataclasses.replace(OUTCOME, rows=(ROW, ROW, ROW)))}}, ["scoring"])
+    assert page.count("| much |") == 1
+    assert page.count("| as above |") == 2
+
+
+def test_a_curve_that_is_too_steep_says_why():
+    steep = dataclasses.replace(CURVE, theory=0.5, tried="the cube takes over")
+    assert report.growth_cells(steep)[-1] == "**no**: the cube takes over"
+    assert report.growth_cells(dataclasses.replace(steep, tried=""))[-1] == "**no**: **nothing yet**"
+
+
+def test_large_numbers_have_commas():
+    assert report.cost(Spread(135_005_697.0, 1e8, 2e8, 3), "queries") == (
+        "135,000,000 [100,000,000, 200,000,000] queries, n = 3"
+    )
+    assert report.digits(0.01234) == "0.0123"
 
 
 def test_targets_of_both_senses():
@@ -102,6 +130,35 @@ def test_the_page_has_what_was_measured_and_names_what_was_not(tmp_path):
     lines = [line for line in text.splitlines() if line.startswith("|")]
     widths = {line.replace("\\|", "").count("|") for line in lines}
     assert widths == {len(report.HEADER) + 1, len(report.GROWTH) + 1}
+
+
+def test_rows_that_were_measured_with_an_input_stay_when_it_is_not_given(tmp_path):
+    results = tmp_path / "results" / "box.json"
+    missing = Row("real", "x", None, "dense", peer_status="not run", group="real")
+    measured = [dataclasses.replace(ROW, what=f"real at {n}", group="real") for n in (129, 257)]
+    clone = dataclasses.replace(ROW, what="step", peer="someone")
+    first = entry(dataclasses.replace(OUTCOME, rows=(ROW, *measured, clone)))
+    first["machine"] |= {"time": "2026-01-01 10:00", "git": {"commit": "abcdef0123", "dirty": False}}
+    add_result(results, "scoring", first)
+    without = (ROW, missing, Row("step", "s", None, "someone", peer_status="not installed"))
+    for _ in range(2):  # a second run must not claim the rows for itself
+        add_result(results, "scoring", entry(dataclasses.replace(OUTCOME, rows=without)))
+        rows = from_json(read_results(results)["paths"]["scoring"]["outcome"]).rows
+        assert [row.what for row in rows] == [ROW.what, "real at 129", "real at 257", "step"]
+        assert rows[0].older == ""
+        assert {row.older for row in rows[1:]} == {"2026-01-01 10:00 UTC, code abcdef0"}
+    assert report.cells(rows[1])[0] == "real at 129 (of 2026-01-01 10:00 UTC, code abcdef0)"
+    add_result(results, "scoring", entry(dataclasses.replace(OUTCOME, rows=without), quick=True))
+    assert from_json(read_results(results)["paths"]["scoring"]["outcome"]).rows[1].cost is None
+
+
+def test_results_that_know_nothing_of_newer_fields_are_read():
+    data = as_json(OUTCOME)
+    for name in ("not_compared", "group", "older"):
+        del data["rows"][0][name]
+    for name in ("families", "tried"):
+        del data["curves"][0][name]
+    assert from_json(data) == OUTCOME
 
 
 def test_results_of_another_format_are_refused(tmp_path):

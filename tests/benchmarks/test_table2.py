@@ -2,8 +2,10 @@
 
 import pytest
 
-from benchmarks import table2
+from benchmarks import table2, table2_objects
+from benchmarks.measure import spread
 from benchmarks.options import Options
+from benchmarks.result import Equality, Row
 from core.identity import ROOT
 from core.yaml_files import read_yaml
 from methods.contract import Failure, Mesh
@@ -30,11 +32,28 @@ def test_hours_are_steps_times_seconds_round_by_round():
 
 def test_everything_plain_is_put_back():
     before = mar3d.sample, decoding.evaluate
-    with table2.plain_generation():
+    with table2_objects.plain_generation():
         assert mar3d.sample is not before[0] and decoding.evaluate is not before[1]
     assert (mar3d.sample, decoding.evaluate) == before
 
 
 def test_a_mesh_beside_a_failure_is_no_equal_score():
-    assert table2.largest_difference([Failure("none")], [Failure("none")], [None]) == 0
-    assert table2.largest_difference([Mesh(None, None)], [Failure("none")], [None]) == float("inf")
+    assert table2_objects.largest_difference([Failure("none")], [Failure("none")], [None]) == 0
+    assert table2_objects.largest_difference([Mesh(None, None)], [Failure("none")], [None]) == float("inf")
+
+
+def row(ours, plain, error, tolerance):
+    return Row("part", "s", spread([ours]), "plain", spread([plain]), equality=Equality("scores", error, tolerance))
+
+
+def test_the_whole_run_is_faster_only_by_what_is_worth_having_and_with_equal_parts():
+    steps = {"vae": 100}
+
+    def whole(plain, error=0.0):
+        rows = [row(0.0, 0.0, 0.0, 1.0), row(1.0, 1.0, error, 1e-3), row(1.0, 1.0, 0.0, 1e-3)]
+        return table2.whole({"vae": [1.0] * 5}, {"vae": [plain] * 5}, steps, 10, rows)
+
+    assert whole(2.0).ratio.median == pytest.approx((200 + 20) / (100 + 20))
+    assert whole(2.0).targets[0].reached
+    assert not whole(1.05).targets[0].reached  # a gain below a tenth
+    assert not whole(2.0, error=2e-3).equality.holds

@@ -1,0 +1,120 @@
+"""Whether coarse to fine gives the mesh of the dense grid, on closed forms, and with how many queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks import faithful
+from benchmarks.dense import Counted, dense_mesh
+from benchmarks.measure import ratios, spread
+from benchmarks.plain import hierarchical
+from benchmarks.result import Equality, Row, Target
+from benchmarks.shapes import DIAGONAL, Shape, shapes
+from methods.layers.extraction import evaluate, surface
+
+TOLERANCE = 1e-4
+QUERIES = {256: 10.0, 512: 40.0}
+"""How many times fewer they should be, by cells."""
+PEER = "Hunyuan3D-2's hierarchical decoder, as described"
+FEW = ("ball", "shell, 0.03 thick", "table on legs of 0.024", "tilted rod, 0.02 thick")
+"""At 512 cells, where a dense grid takes its time: much surface, and little."""
+TRIED = (
+    "Of the shapes the shell has the most surface, and both sides of it are asked for. A narrower band asks for less"
+    " and loses parts (note below); docs/log.md, `what an extraction at 513^3 does beside its queries`."
+)
+
+
+@dataclass
+class Found:
+    """What one way of extracting gave on several objects, beside the dense grid."""
+
+    queries: list[float] = field(default_factory=list)
+    fewer: list[float] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    gained: list[str] = field(default_factory=list)
+    farthest: list[float] = field(default_factory=list)
+
+    def add(self, name: str, asked: int, nodes: int, mesh: Any, dense: Any) -> None:
+        """One object: queries, nodes of the dense grid, and the two meshes."""
+        apart = faithful.difference(mesh, dense, TOLERANCE)
+        self.queries.append(float(asked))
+        self.fewer.append(nodes / asked)
+        self.lost += [name] * apart.lost
+        self.gained += [name] * apart.gained
+        self.farthest.append(apart.farthest)
+
+    @property
+    def equality(self) -> Equality:
+        """Of the meshes."""
+        error = float("inf") if self.lost or self.gained else max(self.farthest)
+        return Equality("farthest vertex from the dense mesh, infinite where a component differs", error, TOLERANCE)
+
+    @property
+    def target(self) -> Target:
+        """That no component differs."""
+        return Target("components lost or gained", 0.0, float(len(self.lost + self.gained)), "at most")
+
+    def fewest(self, cells: int) -> tuple[Target, ...]:
+        """The target of the queries, where there is one: judged on the object that needs the most of them."""
+        return (
+            (Target("times fewer queries, worst object", QUERIES[cells], min(self.fewer)),) if cells in QUERIES else ()
+        )
+
+    def __str__(self) -> str:
+        return f"components lost: {_counted(self.lost)}, gained: {_counted(self.gained)}"
+
+
+def _counted(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(sorted(set(names)))})" if names else "0"
+
+
+def agreement(cells: int, settings: dict[str, Any]) -> list[Row]:
+    """On closed forms: queries, lost components, farthest vertex, certificate; ours, and the peer as described."""
+    chosen = shapes() if cells <= 256 else tuple(shape for shape in shapes() if shape.name in FEW)
+    nodes = (cells + 1) ** 3
+    ours, theirs, most = Found(), Found(), []
+    for shape in chosen:
+        dense, corners = dense_mesh(shape.name, cells)
+        most.append(nodes / corners)
+        asked = Counted(shape.field)
+        mesh = surface(evaluate(asked, cells, **settings))
+        ours.add(shape.name, asked.points, nodes, mesh, dense)
+        asked = Counted(shape.field)
+        mesh = hierarchical.surface(hierarchical.evaluate(asked, cells, band=settings["band"]))
+        theirs.add(shape.name, asked.points, nodes, mesh, dense)
+    worst = min(range(len(chosen)), key=ours.fewer.__getitem__)
+    what = f"{cells + 1}^3, {len(chosen)} closed forms"
+    own = Row(
+        what, "queries", spread(ours.queries), "dense grid", spread([float(nodes)]), ratio=spread(ours.fewer),
+        equality=ours.equality, targets=(*ours.fewest(cells), ours.target), tried=TRIED,
+        limit=f"{chosen[worst].name}: {ours.fewer[worst]:.1f} of {most[worst]:.1f} times, since marching cubes needs"
+        f" the corners of all crossed cells; {ours}; {certificate(len(chosen), cells, settings)}",
+    )  # fmt: skip
+    described = Row(
+        what, "queries", spread(ours.queries), PEER, spread(theirs.queries), ratio=ratios(theirs.queries, ours.queries),
+        equality=theirs.equality, limit=f"the peer's {theirs}",
+    )  # fmt: skip
+    return [own, described]
+
+
+def certificate(shapes: int, cells: int, settings: dict[str, Any]) -> str:
+    """Whether so many closed forms, all equally steep, are certified; if not, which band would do it."""
+    band = faithful.band_needed(DIAGONAL, cells, settings["coarsest"])
+    if faithful.certified(DIAGONAL, cells, settings["coarsest"], settings["band"]):
+        return f"certified: all {shapes}"
+    return f"certified: 0 of {shapes}; a band of {band:.1f} would certify all"
+
+
+def other_bands(cells: int, settings: dict[str, Any], chosen: tuple[Shape, ...]) -> str:
+    """Other bands and first grids on a few shapes, in words: what they cost and what they lose."""
+    found = []
+    for coarsest, band in ((settings["coarsest"], 1.0), (settings["coarsest"], 6.0), (2 * settings["coarsest"], 3.0)):
+        of_band = Found()
+        for shape in chosen:
+            asked = Counted(shape.field)
+            mesh = surface(evaluate(asked, cells, coarsest=coarsest, band=band))
+            of_band.add(shape.name, asked.points, (cells + 1) ** 3, mesh, dense_mesh(shape.name, cells)[0])
+        fewer = spread(of_band.fewer).median
+        found.append(f"band {band:g} from {coarsest} cells: {fewer:.1f} times fewer queries, {len(of_band.lost)} lost")
+    return f"Other settings at {cells + 1}^3 on {', '.join(shape.name for shape in chosen)}: {'; '.join(found)}."
