@@ -159,7 +159,8 @@ def test_processes_leave_together():
 
 
 def test_a_process_that_waits_to_leave_says_that_another_has_died():
-    first, (status, _, said) = srun("f.global_rank or os._exit(9); run_cli(lambda: devices.leave('vae'))")
+    dies = "f.barrier(); f.global_rank or (time.sleep(1), os._exit(9)); "  # once both are there
+    first, (status, _, said) = srun(dies + "run_cli(lambda: devices.leave('vae'))")
     assert (first[0], status) == (9, 2)
     assert "lost another one, while fitting vae; run the same" in said and "Traceback" not in said
 
