@@ -53,6 +53,13 @@ TRIED = (
     " compilation, which a GPU would gain by, were not tried."
 )
 
+CURVED = (
+    "FLOPs leave out the softmax, which grows with the square of the tokens as attention's products do; from some 500"
+    " tokens on its scores are larger than a cache, and a processor waits for memory (docs/log.md, `the diffusion head"
+    " works ahead`)"
+)
+"""Why seconds bend upwards in the last interval of the growth."""
+
 
 def run(options: Options) -> Outcome:
     """All rows and curves of the path."""
@@ -219,4 +226,4 @@ def growth(options: Options) -> tuple[Curve, ...]:
     taken = interleaved(calls, rounds=3 if options.quick else 5, seconds=30, wait=wait_of(options.device))
     costs = tuple(spread(taken[tokens]) for tokens in sizes)
     expected, why = slope(sizes, flops)[0], "FLOPs by formula, benchmarks/theory.py (attention is quadratic)"
-    return (Curve("sampling", "tokens", "s", sizes, costs, expected, why),)
+    return (Curve("sampling", "tokens", "s", sizes, costs, expected, why, tried=CURVED),)
