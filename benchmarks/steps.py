@@ -55,16 +55,7 @@ def vae_step(options: Options, batch: int | None = None, points: int | None = No
         noise = torch.randn(shape, generator=generator).to(options.device)
         return model.loss(cloud, normals, where, labels, bank="hr", kl_weight=vae["kl_weight"], noise=noise)[0]
 
-    return Step(
-        "VAE",
-        model,
-        batch,
-        training["precision"],
-        loss,
-        None,
-        model.EDGES,
-        params["optimiser"],
-    )
+    return Step("VAE", model, batch, training["precision"], loss, None, model.EDGES, params["optimiser"])
 
 
 def lr_step(options: Options, batch: int | None = None, tokens: int | None = None) -> Step:
@@ -119,16 +110,7 @@ def dit_step(options: Options, batch: int | None = None, tokens: int | None = No
         drop = params["mar"]["condition_drop"]
         return diffusion_loss(model, data, diffusion=diffusion, drop=drop, generator=generator)[0]
 
-    return Step(
-        "DiT-LR",
-        model,
-        batch,
-        training["precision"],
-        loss,
-        None,
-        model.EDGES,
-        params["optimiser"],
-    )
+    return Step("DiT-LR", model, batch, training["precision"], loss, None, model.EDGES, params["optimiser"])
 
 
 def with_tokens(params: Mapping[str, Any], bank: str, tokens: int | None) -> Mapping[str, Any]:
