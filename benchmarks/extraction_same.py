@@ -38,11 +38,15 @@ class Found:
     def add(self, name: str, asked: int, nodes: int, mesh: Any, dense: Any) -> None:
         """One object: queries, nodes of the dense grid, and the two meshes."""
         apart = faithful.difference(mesh, dense, TOLERANCE)
-        self.queries.append(float(asked))
-        self.fewer.append(nodes / asked)
+        self.count(asked, nodes)
         self.lost += [name] * apart.lost
         self.gained += [name] * apart.gained
         self.farthest.append(apart.farthest)
+
+    def count(self, asked: int, nodes: int) -> None:
+        """The queries of one object."""
+        self.queries.append(float(asked))
+        self.fewer.append(nodes / asked)
 
     @property
     def equality(self) -> Equality:

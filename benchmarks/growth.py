@@ -30,6 +30,12 @@ def slope(sizes: Sequence[float], costs: Sequence[float], families: Sequence[Has
     return fitted, math.sqrt(rest / (len(x) - len(set(families)) - 1) / square)
 
 
+def last_exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """The exponent between the largest size and the next smaller one."""
+    (before, cheaper), (size, cost) = sorted(zip(sizes, costs, strict=True))[-2:]
+    return math.log(cost / cheaper) / math.log(size / before)
+
+
 def _centred(values: Sequence[float], families: Sequence[Hashable]) -> list[float]:
     """Each value less the mean of its family."""
     members: dict[Hashable, list[float]] = {}
@@ -43,7 +49,8 @@ def _centred(values: Sequence[float], families: Sequence[Hashable]) -> list[floa
 class Curve:
     """Cost at several sizes. theory: the exponent that it should not exceed, or None for a curve beside it.
 
-    families: as `slope` takes them. tried: why it is steeper, where it is known to be.
+    families: as `slope` takes them. theory_last: the exponent of the last interval, where the theory is no power law.
+    tried: why it is steeper, where it is known to be.
     """
 
     label: str
@@ -55,6 +62,7 @@ class Curve:
     why: str = ""
     families: tuple[float, ...] = ()
     tried: str = ""
+    theory_last: float | None = None
 
     @property
     def slope(self) -> tuple[float, float]:
@@ -65,12 +73,14 @@ class Curve:
     def last(self) -> float:
         """Exponent between the largest size and the next smaller one of its family: where the curve is going."""
         families = self.families or (0,) * len(self.sizes)
-        points = sorted(zip(self.sizes, self.costs, families, strict=True), key=lambda point: point[0])
-        size, cost, family = points[-1]
-        before, cheaper, _ = [point for point in points[:-1] if point[2] == family][-1]
-        return math.log(cost.median / cheaper.median) / math.log(size / before)
+        of_largest = dict(zip(self.sizes, families, strict=True))[max(self.sizes)]
+        kept = [i for i, family in enumerate(families) if family == of_largest]
+        return last_exponent([self.sizes[i] for i in kept], [self.costs[i].median for i in kept])
 
     @property
     def too_steep(self) -> bool:
         """Whether the exponent, of all or of the last interval, exceeds its theory by more than TOLERANCE."""
-        return self.theory is not None and max(self.slope[0], self.last) > self.theory + TOLERANCE
+        if self.theory is None:
+            return False
+        last = self.theory if self.theory_last is None else self.theory_last
+        return self.slope[0] > self.theory + TOLERANCE or self.last > last + TOLERANCE

@@ -111,6 +111,8 @@ def growth_cells(curve: Any) -> list[str]:
     if curve.too_steep:
         verdict = f"**no**: {curve.tried or UNTRIED}"
     theory = "" if curve.theory is None else f"{curve.theory:.2f} + {TOLERANCE}"
+    if curve.theory_last is not None:
+        theory = f"{curve.theory:.2f}, at last {curve.theory_last:.2f}; + {TOLERANCE}"
     ends = (f"{min(curve.sizes):g}", f"{max(curve.sizes):g}")
     slopes = (f"{value:.2f} ± {error:.2f}", f"{curve.last:.2f}")
     return [curve.label, curve.unit, curve.size, *ends, *slopes, theory, curve.why, verdict]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import lth14_mar, theory
-from benchmarks.growth import Curve, slope
+from benchmarks.growth import Curve, last_exponent, slope
 from benchmarks.measure import interleaved, ratios, spread
 from benchmarks.networks import cast, params_of, sizes_of, square_product, wait_of
 from benchmarks.options import Options
@@ -231,27 +231,27 @@ def growth(options: Options) -> tuple[Curve, ...]:
     ratio = mask_ratio(torch.Generator().manual_seed(7), **mar["mar"]["mask"])  # what `_loss` draws first
     masked = {n: max(1, math.ceil(n * ratio)) for n in tokens}
     formula = "FLOPs by formula, benchmarks/theory.py"
-    expected = {
-        "MAR-LR": slope(tokens, [theory.mar_training(mar, n, masked[n], size) for n in tokens])[0],
-        "DiT-LR": slope(tokens, [theory.dit_training(dit, n, size) for n in tokens])[0],
-    }
+    of_mar = [theory.mar_training(mar, n, masked[n], size) for n in tokens]
+    of_dit = [theory.dit_training(dit, n, size) for n in tokens]
+    of_vae = [float(n) for n in points]
     return (
-        _curve("MAR-LR", "tokens", tokens, lambda n: lr_step(options, 4, n), expected["MAR-LR"], formula, options),
-        _curve("DiT-LR", "tokens", tokens, lambda n: dit_step(options, 4, n), expected["DiT-LR"], formula, options),
-        _curve(
-            "VAE", "surface points", points, lambda n: vae_step(options, 4, n), 1.0, "each point by itself", options
-        ),
+        _curve("MAR-LR", "tokens", tokens, lambda n: lr_step(options, 4, n), of_mar, formula, options),
+        _curve("DiT-LR", "tokens", tokens, lambda n: dit_step(options, 4, n), of_dit, formula, options),
+        _curve("VAE", "surface points", points, lambda n: vae_step(options, 4, n), of_vae, "each by itself", options),
     )
 
 
 def _curve(
-    name: str, size: str, sizes: tuple[int, ...], build: Callable[[int], Step], expected: float, why: str,
-    options: Options,
+    name: str, size: str, sizes: tuple[int, ...], build: Callable[[int], Step], expected: Sequence[float],
+    why: str, options: Options,
 ) -> Curve:  # fmt: skip
+    """expected: what the theory says of each size, up to a factor."""
+
     def backward(step: Step) -> None:
         _loss(step.loss, nullcontext, "fp32", options).backward()
 
     calls = {n: partial(backward, build(n)) for n in sizes}
     times = interleaved(calls, rounds=5, seconds=1 if options.quick else 8, wait=wait_of(options.device))
     costs = tuple(spread(times[n]) for n in sizes)
-    return Curve(f"{name}, batch 4", size, "s", sizes, costs, expected, why)
+    exponent, last = slope(sizes, expected)[0], last_exponent(sizes, expected)
+    return Curve(f"{name}, batch 4", size, "s", sizes, costs, exponent, why, theory_last=last)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 from skimage.measure import marching_cubes
 
 from core.box import BOUND
@@ -48,17 +47,19 @@ def evaluate(field: Field, cells: int, *, coarsest: int = 32, band: float = 3.0)
         active = np.abs(values) < band * coarsest / (len(values) - 1)
         inside = values > 0
         for axis in range(3):
-            changes = np.diff(inside, axis=axis)
             lower, upper = [slice(None)] * 3, [slice(None)] * 3
             lower[axis], upper[axis] = slice(None, -1), slice(1, None)
-            active[tuple(lower)] |= changes
-            active[tuple(upper)] |= changes
-        nearest = (np.arange(level + 1) + 1) // 2
-        values = values[np.ix_(nearest, nearest, nearest)].copy()
-        mask = np.zeros((level + 1,) * 3, bool)
-        mask[::2, ::2, ::2] = active
-        index = np.argwhere(binary_dilation(mask, np.ones((3, 3, 3), bool)))
-        values[tuple(index.T)] = field(nodes(index, level))
+            changes = inside[*lower] != inside[*upper]
+            active[*lower] |= changes
+            active[*upper] |= changes
+        # An even node of the finer grid is a coarse one, an odd node lies between two.
+        below, above = np.arange(level + 1) // 2, np.arange(1, level + 2) // 2
+        for axis in (2, 1, 0):  # the largest copies last, and of whole planes
+            active = active.take(below, axis) | active.take(above, axis)
+            values = values.take(above, axis)
+        near = np.flatnonzero(active)
+        index = np.stack(np.unravel_index(near, active.shape), -1)
+        values.reshape(-1)[near] = field(nodes(index, level))
     return values
 
 
@@ -82,10 +83,12 @@ def surface(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     layer of nodes is taken as outside, so that the mesh is closed.
     """
     shut = closed(values)
-    if not (shut > 0).any():
+    box = around(shut)
+    if box is None:
         return None
-    vertices, faces, _, _ = marching_cubes(shut, 0.0, gradient_direction="ascent")
-    return in_box(vertices, len(values)), faces.astype(np.int32)
+    vertices, faces, _, _ = marching_cubes(shut[box], 0.0, gradient_direction="ascent")
+    corner = np.float32([along.start for along in box])
+    return in_box(vertices + corner, len(values)), faces.astype(np.int32)
 
 
 def closed(values: np.ndarray) -> np.ndarray:
@@ -95,6 +98,18 @@ def closed(values: np.ndarray) -> np.ndarray:
         for side in (0, -1):
             shut.swapaxes(0, axis)[side] = np.minimum(shut.swapaxes(0, axis)[side], -1e-3)
     return shut
+
+
+def around(shut: np.ndarray) -> tuple[slice, slice, slice] | None:
+    """The least box of nodes with all cells that the surface crosses, of what `closed` gives; None without any.
+
+    An object is as long as the grid along one axis only: often most of the grid is left out.
+    """
+    inside = shut > 0
+    if not inside.any():
+        return None
+    axes = [np.flatnonzero(inside.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    return tuple(slice(int(found[0]) - 1, int(found[-1]) + 2) for found in axes)
 
 
 def in_box(vertices: np.ndarray, n: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import itertools
 import numpy as np
 import torch
 
-from methods.layers.extraction import closed, in_box
+from methods.layers.extraction import around, closed, in_box
 
 INSTALLATION = "https://kaolin.readthedocs.io/en/latest/notes/installation.html"
 
@@ -46,15 +46,14 @@ def surface(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     neighbours in a whole grid: 255 bytes a cube were measured at 128^3, so 4.3 GB for all of 256^3.
     """
     shut = closed(values)
-    low, high = crossed(shut > 0)
-    if low is None:
+    box = around(shut)
+    if box is None:
         return None
-    box = tuple(slice(a, b + 2) for a, b in zip(low, high, strict=True))  # nodes of the cubes from low to high
     field = torch.from_numpy(np.ascontiguousarray(-shut[box]))  # negative inside
     sides = [n - 1 for n in field.shape]
     numbers = torch.arange(field.numel()).reshape(field.shape)
     cubes = torch.stack([numbers[tuple(map(_shifted, corner, sides))].reshape(-1) for corner in CORNERS], 1)
-    nodes = torch.cartesian_prod(*(torch.arange(a, b + 2, dtype=torch.float32) for a, b in zip(low, high, strict=True)))
+    nodes = torch.cartesian_prod(*(torch.arange(along.start, along.stop, dtype=torch.float32) for along in box))
     vertices, faces, _ = of_kaolin()(device="cpu")(nodes, field.reshape(-1), cubes, sides)
     return in_box(vertices.numpy(), len(values)), faces.numpy().astype(np.int32)
 
@@ -62,14 +61,3 @@ def surface(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 def _shifted(start: int, side: int) -> slice:
     """Of the nodes along an axis, those at the lower (0) or upper (1) end of its cubes."""
     return slice(start, start + side)
-
-
-def crossed(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """The least and the largest index (3,) of the cubes whose corners are not all on one side; None, None without any.
-
-    inside: of nodes, (n, n, n) bool.
-    """
-    sides = [n - 1 for n in inside.shape]
-    corners = [inside[tuple(map(_shifted, corner, sides))] for corner in CORNERS]
-    found = np.argwhere(np.logical_or.reduce(corners) & ~np.logical_and.reduce(corners))
-    return (found.min(0), found.max(0)) if len(found) else (None, None)

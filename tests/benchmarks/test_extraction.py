@@ -53,9 +53,9 @@ def test_agreement_is_refused_where_a_part_is_lost(monkeypatch):
 
 def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_path):
     run = tmp_path / "run"
-    (run / "generated" / finished.FULL).mkdir(parents=True)
+    (run / "generated" / finished.CEILING).mkdir(parents=True)
     record = {"seed": 0, "scale": "smoke", "stages": {"vae": "mar3d.vae-1"}}
-    write_json(run / "generated" / finished.FULL / "manifest.json", record)
+    write_json(run / "generated" / finished.CEILING / "manifest.json", record)
     write_json(run / "prepared-1" / "manifest.json", {"splits": {}})
     for split in ("train", "val", "test"):
         (run / "prepared-1" / split).symlink_to(prepared / split, target_is_directory=True)
@@ -72,7 +72,7 @@ def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_pat
 
 
 def test_a_folder_that_is_no_finished_run_is_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="holds no finished mar3d/full: give --finished"):
+    with pytest.raises(UserError, match="holds no finished mar3d/full/seed0: give --finished"):
         finished.finished(tmp_path)
 
 

@@ -52,6 +52,12 @@ def test_a_curve_that_bends_upwards_at_its_end_is_too_steep():
     assert found.too_steep
 
 
+def test_a_theory_that_bends_upwards_allows_its_end_to():
+    costs = tuple(Spread(c, c, c, 1) for c in [*SIZES[:-1], SIZES[-2] * 2**1.5])
+    assert not Curve("c", "points", "s", SIZES, costs, 1.0, theory_last=1.3).too_steep
+    assert Curve("c", "points", "s", SIZES, costs, 1.0, theory_last=1.1).too_steep
+
+
 @pytest.mark.parametrize(
     "sizes, costs", [((1, 2), (1, 2)), ((1, 2, 4), (1, 2)), ((1, 2, 4), (0, 1, 2)), ((2, 2, 2), (1, 2, 3))]
 )

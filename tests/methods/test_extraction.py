@@ -2,8 +2,10 @@
 
 import numpy as np
 import trimesh
+from scipy.ndimage import binary_dilation
+from skimage.measure import marching_cubes
 
-from methods.layers.extraction import evaluate, nodes, surface
+from methods.layers.extraction import around, closed, evaluate, in_box, nodes, surface
 
 
 def sphere(points, radius=0.8, centre=(0.1, -0.05, 0.02)):
@@ -30,6 +32,35 @@ def test_coarse_to_fine_has_the_signs_of_dense():
     found = evaluate(lambda p: (calls.append(len(p)), thin(p))[1], 64)
     assert ((found > 0) == (dense > 0)).all()
     assert sum(calls) < 0.6 * 65**3
+
+
+def test_a_finer_grid_asks_for_the_nodes_at_and_next_to_coarse_ones_near_the_surface():
+    asked = []
+    evaluate(lambda p: (asked.append(p), sphere(p))[1], 32, coarsest=16, band=3.0)
+    coarse = sphere(asked[0]).reshape(17, 17, 17)
+    near = np.abs(coarse) < 3.0
+    for axis in range(3):
+        flips = np.pad(np.diff(coarse > 0, axis=axis), [(1, 1) if i == axis else (0, 0) for i in range(3)])
+        near |= flips.take(range(17), axis) | flips.take(range(1, 18), axis)
+    fine = np.zeros((33, 33, 33), bool)
+    fine[::2, ::2, ::2] = near
+    index = np.argwhere(binary_dilation(fine, np.ones((3, 3, 3))))
+    np.testing.assert_array_equal(asked[1], nodes(index, 32))
+
+
+def test_the_surface_is_that_of_the_whole_grid():
+    values = evaluate(lambda p: sphere(p, 0.2, (0.5, -0.3, 0.1)), 64)
+    vertices, faces, _, _ = marching_cubes(closed(values), 0.0, gradient_direction="ascent")
+    found = surface(values)
+    np.testing.assert_allclose(found[0], in_box(vertices, 65), atol=1e-6)
+    np.testing.assert_array_equal(found[1], faces)
+
+
+def test_the_box_around_a_surface_is_the_least_one():
+    values = np.full((6, 7, 8), -1.0)
+    values[2, 3, 4:6] = 1.0
+    assert around(values) == (slice(1, 4), slice(2, 5), slice(3, 7))
+    assert around(np.full((4, 4, 4), -1.0)) is None
 
 
 def test_empty_field_is_none_and_full_field_is_closed():

@@ -17,7 +17,7 @@ from core.yaml_files import read_yaml, validate
 from methods import manifest, places, registry, specs
 from methods.contract import PreparedData
 from methods.generate import generate
-from methods.layers import extraction, flexicubes
+from methods.layers import extraction
 from methods.layers.extraction import nodes, surface_of
 from methods.mar3d.latents import save_vae
 from methods.mar3d.pyramid_vae import build_vae
@@ -127,14 +127,6 @@ def test_the_same_values_give_the_same_bytes(kaolin):
     first, second = (surface_of("flexicubes")(grid(torus())) for _ in range(2))
     assert [part.dtype for part in first] == [np.float32, np.int32]
     assert all(np.array_equal(*pair) for pair in zip(first, second, strict=True))
-
-
-def test_the_box_of_crossed_cubes_is_the_least_one():
-    inside = np.zeros((6, 7, 8), bool)
-    inside[2, 3, 4:6] = True
-    low, high = flexicubes.crossed(inside)
-    assert low.tolist() == [1, 2, 3] and high.tolist() == [2, 3, 5]
-    assert flexicubes.crossed(np.ones((4, 4, 4), bool)) == (None, None)
 
 
 # ---------------------------------------------------------------- without kaolin, and the variants
