@@ -54,12 +54,12 @@ def evaluate(field: Field, cells: int, *, coarsest: int = 32, band: float = 3.0)
             active[*upper] |= changes
         # An even node of the finer grid is a coarse one, an odd node lies between two.
         below, above = np.arange(level + 1) // 2, np.arange(1, level + 2) // 2
-        for axis in (2, 1, 0):  # the largest copies last, and of whole planes
+        for axis in (2, 1, 0):  # the first axis last: the largest copies are then of whole planes
             active = active.take(below, axis) | active.take(above, axis)
             values = values.take(above, axis)
         near = np.flatnonzero(active)
         index = np.stack(np.unravel_index(near, active.shape), -1)
-        values.reshape(-1)[near] = field(nodes(index, level))
+        np.put(values, near, field(nodes(index, level)))
     return values
 
 
