@@ -19,6 +19,7 @@ from core.threads import thread_variables
 
 PATHS = {
     "extraction": "mesh extraction: coarse to fine against the dense grid",
+    "extraction_real": "the same by a fitted decoder, of real objects (--finished runs/meshes/cpu)",
     "decoder_queries": "occupancy queries: share of the machine's matrix rate",
     "mar_sampling": "MAR sampling against the plain loop",
     "training_step": "a training step of VAE, MAR-LR, MAR-HR, DiT",
@@ -35,7 +36,7 @@ DESCRIPTION = """Measure the hot paths beside a peer, a limit and a theory of gr
   python -m benchmarks run --quick            tiny sizes, to see that it runs: into runs/benchmarks, not for quoting
   python -m benchmarks report                 README.md and plots from the results that there are
 """
-TORCH = ("extraction", "decoder_queries", "mar_sampling", "training_step", "table2")
+TORCH = ("extraction", "extraction_real", "decoder_queries", "mar_sampling", "training_step", "table2")
 """The paths that a device makes faster; the others are the processor's on every machine."""
 HERE = Path(__file__).resolve().parent
 QUICK_OUT = ROOT / "runs" / "benchmarks"
@@ -66,7 +67,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the networks (default: cpu)")
     parser.add_argument("--scale", default="cpu", help="of the networks: smoke, cpu, gpu, paper (default: cpu)")
     parser.add_argument("--meshes", type=Path, metavar="DIR", help="meshes to prepare (default: procedural objects)")
-    parser.add_argument("--finished", type=Path, metavar="DIR", help="a finished run of mar3d/full: runs/DATASET/SCALE")
+    parser.add_argument("--finished", type=Path, metavar="DIR", help="a finished run of Table 2: runs/DATASET/SCALE")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="clones of other projects: benchmarks/peers.py")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: benchmarks; with --quick runs/benchmarks")
 

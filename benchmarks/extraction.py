@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import extraction_time
-from benchmarks.extraction_real import real
 from benchmarks.extraction_same import agreement, other_bands
 from benchmarks.growth import Curve
 from benchmarks.networks import params_of
@@ -22,7 +21,6 @@ def run(options: Options) -> Outcome:
     resolutions = (64,) if options.quick else (128, 256, 512)
     rows = [row for cells in resolutions for row in agreement(cells, settings)]
     rows += [row for cells in resolutions for row in extraction_time.timed(cells, settings, options)]
-    rows += real(settings, options)
     return Outcome("extraction", tuple(rows), growth(options), (
         f"Coarse to fine begins at or above {settings['coarsest']} cells and refines where |logit| < {settings['band']}"
         " or the sign changes.",

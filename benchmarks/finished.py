@@ -11,7 +11,7 @@ from core.files import read_json
 
 FULL, CEILING = "mar3d/full/seed0", "vae_ceiling/full/seed0"
 """Whose stages: of the whole cascade, and of the VAE that it shares."""
-NOT_RUN = "not run: --finished names a finished run, such as runs/procedural/cpu"
+NOT_RUN = "not run: --finished names a finished run, such as runs/meshes/cpu"
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def test_agreement_is_refused_where_a_part_is_lost(monkeypatch):
 
 
 def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_path):
-    run = tmp_path / "run"
+    run = tmp_path / "shapes" / "smoke"
     (run / "generated" / finished.CEILING).mkdir(parents=True)
     record = {"seed": 0, "scale": "smoke", "stages": {"vae": "mar3d.vae-1"}}
     write_json(run / "generated" / finished.CEILING / "manifest.json", record)
@@ -63,12 +63,15 @@ def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_pat
     params = params_of("mar3d", options)
     vae = randomised(lambda: build_vae(params["vae"], params["latent"]), "test", device="cpu")
     save_vae(run / "stages/mar3d.vae-1/seed0", vae, {}, {"vae": params["vae"], "latent": params["latent"]})
-    (row,) = extraction_real.real(SETTINGS, options)
-    assert row.cost.n == 2
-    # Random weights give logits that are all within the band: every node of both grids is asked for.
-    assert row.cost.median == 33**3 + 17**3
-    assert row.ratio.median == pytest.approx(33**3 / (33**3 + 17**3))
-    assert "2 objects" in row.limit
+    compared, counted = extraction_real.real(SETTINGS, options)
+    assert compared.equality.holds
+    for row in (compared, counted):
+        assert row.cost.n == 2
+        # Random weights give logits that are all within the band: every node of both grids is asked for.
+        assert row.cost.median == 33**3 + 17**3
+        assert row.ratio.median == pytest.approx(33**3 / (33**3 + 17**3))
+        assert "a decoder fitted to shapes at smoke, 2 objects" in row.what
+        assert "test-" in row.limit or "val-" in row.limit
 
 
 def test_a_folder_that_is_no_finished_run_is_one_sentence(tmp_path):
