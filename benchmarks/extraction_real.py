@@ -5,7 +5,7 @@ Nothing is timed here, so other work may run beside it: queries are counted, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,26 +18,31 @@ from benchmarks.extraction_same import Found
 from benchmarks.finished import CEILING, NOT_RUN, finished
 from benchmarks.growth import Curve
 from benchmarks.measure import spread
+from benchmarks.networks import cast, params_of
 from benchmarks.options import Options
 from benchmarks.result import Outcome, Row
 from core.randomness import numpy_rng
 from methods.layers.extraction import evaluate, surface
 from methods.mar3d.decoding import field_of
+from methods.training.weights import lowered
 from reports.figures.thickness import thinnest
 
 SUMMARY = "mesh extraction by a fitted decoder, of objects that it was not taught"
 GROUP = "a fitted decoder"
-OBJECTS, THINNEST, EVERY = 100, 2, 10
-"""Objects whose mesh at 256 cells is compared, and those with the thinnest walls at 512, where a dense grid takes many
-minutes each; there the queries of one object in ten are counted."""
+OBJECTS = {128: 100, 256: 25, 512: 1}
+"""How many objects are compared at so many cells, those with the thinnest walls: a dense grid of 512 cells takes minutes."""
+EVERY = 10
+"""At the largest size the queries of one object in ten of the hundred are counted."""
+FieldOf = Callable[[Any], Counted]
+"""The decoder's field of a prepared object's view."""
 TRIED = "As for the closed forms of `extraction`: what is asked for beyond the corners of crossed cells."
 
 
 def run(options: Options) -> Outcome:
     """All rows of the path."""
     return Outcome("extraction_real", tuple(real(settings_of(options), options)), (), (
-        "Objects of the validation and test splits, the hundred with the thinnest walls, each encoded from its own"
-        " surface and decoded in float32. The thinnest wall is that of reports/figures/thickness.py.",
+        "Objects of the validation and test splits, those with the thinnest walls (reports/figures/thickness.py), each"
+        " encoded from its own surface, in the precision of generation.",
         "A certificate (benchmarks/faithful.py) proves beforehand that no component can be lost, from how much the"
         " decoder changes along the edges of the dense grid. Where it does not hold, comparing has to find out.",
     ))  # fmt: skip
@@ -56,17 +61,22 @@ def real(settings: dict[str, Any], options: Options) -> list[Row]:
     from methods.mar3d.latents import load_vae
 
     made = finished(options.finished, CEILING)
-    vae, _ = load_vae(made.stages["vae"], torch.device(options.device))
+    precision = params_of("mar3d", options)["sampling"]["precision"]
+    vae = lowered(load_vae(made.stages["vae"], torch.device(options.device))[0], precision)
     splits = [Split(made.prepared, name) for name in ("test", "val")]
     unseen = [split.sample(i, split.upright_views[0]) for split in splits for i in range(len(split))]
-    by_wall = sorted(unseen, key=wall)[: 2 if options.quick else OBJECTS]
-    if options.quick:
-        compared, counted = [(32, by_wall)], (32, by_wall)
-    else:
-        compared, counted = [(256, by_wall), (512, by_wall[:THINNEST])], (512, by_wall[::EVERY])
+    by_wall, sizes, every = (
+        sorted(unseen, key=wall),
+        {32: 2} if options.quick else OBJECTS,
+        1 if options.quick else EVERY,
+    )
     of_run = f"a decoder fitted to {options.finished.resolve().parent.name} at {made.scale}"
-    rows = [_compared(vae, samples, cells, of_run, settings, options) for cells, samples in compared]
-    return [*rows, _counted(vae, counted[1], counted[0], of_run, settings, options)]
+
+    def field(sample: Any) -> Counted:
+        return field_of_object(vae, sample, precision, options)
+
+    rows = [_compared(field, by_wall[:few], cells, of_run, settings) for cells, few in sizes.items()]
+    return [*rows, _counted(field, by_wall[: max(sizes.values()) : every], max(sizes), of_run, settings)]
 
 
 def wall(sample: Any) -> float:
@@ -95,20 +105,20 @@ class _Bound:
         )
 
 
-def field_of_object(vae: Any, sample: Any, options: Options) -> Counted:
-    """What the decoder makes of an object's own latents, in float32."""
-    points, normals = (torch.from_numpy(a)[None].to(options.device) for a in sample.surface())
-    return Counted(field_of(vae, vae.decode(vae.encode(points, normals, "hr").mean), "fp32"))
-
-
 @torch.no_grad()
-def _counted(
-    vae: Any, samples: Sequence[Any], cells: int, of_run: str, settings: dict[str, Any], options: Options
-) -> Row:
+def field_of_object(vae: Any, sample: Any, precision: str, options: Options) -> Counted:
+    """What the decoder makes of an object's own latents."""
+    points, normals = (torch.from_numpy(a)[None].to(options.device) for a in sample.surface())
+    with cast(options, precision):
+        keys = vae.decode(vae.encode(points, normals, "hr").mean)
+    return Counted(field_of(vae, keys, precision))
+
+
+def _counted(field: FieldOf, samples: Sequence[Any], cells: int, of_run: str, settings: dict[str, Any]) -> Row:
     """Queries alone, beside the nodes of the dense grid."""
     found, bound, nodes = Found(), _Bound(), (cells + 1) ** 3
     for sample in samples:
-        asked = field_of_object(vae, sample, options)
+        asked = field(sample)
         bound.add(sample.object, nodes, evaluate(asked, cells, **settings))
         found.count(asked.points, nodes)
     return Row(
@@ -119,14 +129,11 @@ def _counted(
     )  # fmt: skip
 
 
-@torch.no_grad()
-def _compared(
-    vae: Any, samples: Sequence[Any], cells: int, of_run: str, settings: dict[str, Any], options: Options
-) -> Row:
+def _compared(field: FieldOf, samples: Sequence[Any], cells: int, of_run: str, settings: dict[str, Any]) -> Row:
     """Queries, and the mesh beside that of the dense grid."""
     found, bound, changes, nodes = Found(), _Bound(), [], (cells + 1) ** 3
     for sample in samples:
-        asked = field_of_object(vae, sample, options)
+        asked = field(sample)
         mesh, queries = surface(evaluate(asked, cells, **settings)), asked.points
         dense = dense_values(asked, cells)
         found.add(sample.object, queries, nodes, mesh, surface(dense))
