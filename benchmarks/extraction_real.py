@@ -30,7 +30,7 @@ from reports.figures.thickness import thinnest
 SUMMARY = "mesh extraction by a fitted decoder, of objects that it was not taught"
 GROUP = "a fitted decoder"
 OBJECTS = {128: 100, 256: 25, 512: 1}
-"""How many objects are compared at so many cells, those with the thinnest walls: a dense grid of 512 cells takes minutes."""
+"""How many objects are compared at so many cells, those with the thinnest walls; a dense grid of 512 takes minutes."""
 EVERY = 10
 """At the largest size the queries of one object in ten of the hundred are counted."""
 FieldOf = Callable[[Any], Counted]
@@ -65,11 +65,8 @@ def real(settings: dict[str, Any], options: Options) -> list[Row]:
     vae = lowered(load_vae(made.stages["vae"], torch.device(options.device))[0], precision)
     splits = [Split(made.prepared, name) for name in ("test", "val")]
     unseen = [split.sample(i, split.upright_views[0]) for split in splits for i in range(len(split))]
-    by_wall, sizes, every = (
-        sorted(unseen, key=wall),
-        {32: 2} if options.quick else OBJECTS,
-        1 if options.quick else EVERY,
-    )
+    by_wall = sorted(unseen, key=wall)
+    sizes, every = ({32: 2}, 1) if options.quick else (OBJECTS, EVERY)
     of_run = f"a decoder fitted to {options.finished.resolve().parent.name} at {made.scale}"
 
     def field(sample: Any) -> Counted:
