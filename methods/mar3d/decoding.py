@@ -21,7 +21,7 @@ from methods.training.flops import counted
 from methods.training.loop import autocast
 from methods.training.weights import lowered
 
-CACHE = 8 << 20
+CACHE = 4 << 20
 """Bytes of a layer's results that a core of a CPU keeps at hand."""
 LEAST = 512
 """Query points in a chunk, at least."""
