@@ -11,14 +11,15 @@ Its band of 0.95 is for truncated distances that reach 1; for logits it is ours.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import numpy as np
-from scipy.ndimage import binary_dilation
 
 from methods.layers.extraction import Field, nodes
 from methods.layers.extraction import surface as cubes
 
 SMALLEST = 63
-BOX = np.ones((3, 3, 3), bool)
 
 
 def evaluate(field: Field, cells: int, *, band: float, smallest: int = SMALLEST) -> np.ndarray:
@@ -27,18 +28,41 @@ def evaluate(field: Field, cells: int, *, band: float, smallest: int = SMALLEST)
     while levels[-1] % 2 == 0 and levels[-1] // 2 >= smallest:
         levels.append(levels[-1] // 2)
     size = levels.pop() + 1
-    values = field(nodes(np.argwhere(np.ones((size,) * 3, bool)), size - 1)).reshape((size,) * 3)
+    values = field(nodes(np.stack(np.indices((size,) * 3), -1).reshape(-1, 3), size - 1)).reshape((size,) * 3)
     for level in reversed(levels):
         last = level == cells
         active = _active(values, band)
         if not last:
-            active = binary_dilation(active, BOX)
-        mask = np.zeros((level + 1,) * 3, bool)
-        mask[::2, ::2, ::2] = active
-        index = np.argwhere(binary_dilation(mask, BOX, iterations=2 if last else 1))
+            active = grown(active)
+        near = np.flatnonzero(on_finer(active, 2 if last else 1))
         values = np.full((level + 1,) * 3, np.nan, np.float32)
-        values[tuple(index.T)] = field(nodes(index, level))
+        np.put(values, near, field(nodes(np.stack(np.unravel_index(near, values.shape), -1), level)))
     return values
+
+
+def grown(active: np.ndarray) -> np.ndarray:
+    """Active nodes (n, n, n) and those around them, diagonals too."""
+    side = np.arange(len(active))
+    return _any(active, (side - 1, side, side + 1))
+
+
+def on_finer(active: np.ndarray, by: int) -> np.ndarray:
+    """Nodes of the grid of twice as many cells that are at most `by` (1 or 2) from an active node along each axis.
+
+    Coarse node k is fine node 2 k: near j are those from (j - by) / 2, rounded up, to (j + by) / 2, rounded down.
+    """
+    fine = np.arange(2 * len(active) - 1)
+    return _any(active, [(fine + shift) // 2 for shift in ((0, 1) if by == 1 else (-1, 1, 2))])
+
+
+def _any(active: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether one of these places is active, taken axis by axis; a place beyond the grid is its end.
+
+    As our own extraction does it, so that what is compared is how much is asked, not how fast a grid is grown.
+    """
+    for axis in (2, 1, 0):  # the first axis last: then whole planes are copied
+        active = functools.reduce(np.logical_or, (active.take(place, axis, mode="clip") for place in places))
+    return active
 
 
 def surface(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 import trimesh
+from scipy.ndimage import binary_dilation
 
 from benchmarks import dense, extraction_real, extraction_same, extraction_time, faithful, finished
 from benchmarks.dense import Counted, dense_values
+from benchmarks.measure import interleaved
 from benchmarks.networks import params_of, randomised
 from benchmarks.options import Options
 from benchmarks.plain import hierarchical
 from benchmarks.shapes import shapes
 from core.errors import UserError
 from core.files import write_json
-from methods.layers.extraction import evaluate, surface
+from methods.layers.extraction import evaluate, nodes, surface
 from methods.mar3d.latents import save_vae
 from methods.mar3d.pyramid_vae import build_vae
 
@@ -157,6 +159,54 @@ def test_the_decoder_as_described_gives_the_dense_mesh_of_a_thick_shape_and_asks
     asked = ~np.isnan(values)
     np.testing.assert_array_equal(values[asked], dense[asked])
     assert faithful.difference(hierarchical.surface(values), surface(dense), 1e-4) == faithful.Difference(0, 0, 0.0)
+
+
+BOX = np.ones((3, 3, 3), bool)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_the_decoder_as_described_grows_its_nodes_as_dilation_does(share):
+    active = np.random.default_rng(1).random((7, 7, 7)) < share
+    active[0, 3, 6] = True  # at the ends too
+    np.testing.assert_array_equal(hierarchical.grown(active), binary_dilation(active, BOX))
+    fine = np.zeros((13, 13, 13), bool)
+    fine[::2, ::2, ::2] = active
+    for by in (1, 2):
+        np.testing.assert_array_equal(hierarchical.on_finer(active, by), binary_dilation(fine, BOX, iterations=by))
+
+
+@pytest.mark.parametrize("chosen", [1, 2])
+def test_the_decoder_as_described_asks_for_the_nodes_of_its_description(chosen):
+    field, cells, band = shapes()[chosen].field, 64, 3.0
+    values = hierarchical.evaluate(field, 16, band=band, smallest=16)
+    for level in (32, 64):  # each grid from the one before, as the file's head has it
+        active = hierarchical._active(values, band)
+        if level != cells:
+            active = binary_dilation(active, BOX)
+        mask = np.zeros((level + 1,) * 3, bool)
+        mask[::2, ::2, ::2] = active
+        index = np.argwhere(binary_dilation(mask, BOX, iterations=2 if level == cells else 1))
+        values = np.full((level + 1,) * 3, np.nan, np.float32)
+        values[tuple(index.T)] = field(nodes(index, level))
+    np.testing.assert_array_equal(hierarchical.evaluate(field, cells, band=band, smallest=16), values)
+
+
+def test_the_worst_shape_is_timed_and_has_the_target_too(monkeypatch):
+    monkeypatch.setattr(extraction_time, "SECONDS", {32: 2.0})
+    monkeypatch.setattr(extraction_time, "interleaved", lambda calls, **_: interleaved(calls, rounds=1, warm_up=0))
+    rows = extraction_time.timed(32, SETTINGS, Options(quick=True))
+    own = [row for row in rows if row.peer == "dense grid"]
+    assert [name in row.what for name, row in zip(extraction_time.TIMED, own, strict=True)] == [True, True]
+    assert all(target.value == 2.0 for row in own for target in row.targets)
+    assert all(len(row.targets) == 1 for row in own)
+    assert [row.what for row in rows if row.peer == extraction_same.PEER] == [own[0].what]
+    # The target is hardest where the most is asked for.
+    asked = {}
+    for shape in shapes():
+        counted = Counted(shape.field)
+        evaluate(counted, 64, **SETTINGS)
+        asked[shape.name] = counted.points
+    assert max(asked, key=asked.get) == extraction_time.TIMED[1]
 
 
 def test_faces_between_a_number_and_nothing_are_left_out():
