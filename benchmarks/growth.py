@@ -49,8 +49,9 @@ def _centred(values: Sequence[float], families: Sequence[Hashable]) -> list[floa
 class Curve:
     """Cost at several sizes. theory: the exponent that it should not exceed, or None for a curve beside it.
 
-    families: as `slope` takes them. theory_last: the exponent of the last interval, where the theory is no power law.
-    tried: why it is steeper, where it is known to be.
+    families: as `slope` takes them. tried: why it is steeper, where it is known to be. theory_last: the exponent of the
+    last interval, where the theory is no power law. expected: such a theory's cost at each size, up to a factor; it
+    says both exponents, and stands in place of them.
     """
 
     label: str
@@ -63,6 +64,7 @@ class Curve:
     families: tuple[float, ...] = ()
     tried: str = ""
     theory_last: float | None = None
+    expected: tuple[float, ...] = ()
 
     @property
     def slope(self) -> tuple[float, float]:
@@ -72,15 +74,27 @@ class Curve:
     @property
     def last(self) -> float:
         """Exponent between the largest size and the next smaller one of its family: where the curve is going."""
+        return self._last([cost.median for cost in self.costs])
+
+    @property
+    def allowed(self) -> tuple[float, float] | None:
+        """The theory's exponents, of all sizes and of the last interval; None for a curve without a theory."""
+        if self.expected:
+            return slope(self.sizes, self.expected, self.families)[0], self._last(self.expected)
+        if self.theory is None:
+            return None
+        return self.theory, self.theory if self.theory_last is None else self.theory_last
+
+    def _last(self, costs: Sequence[float]) -> float:
         families = self.families or (0,) * len(self.sizes)
         of_largest = dict(zip(self.sizes, families, strict=True))[max(self.sizes)]
         kept = [i for i, family in enumerate(families) if family == of_largest]
-        return last_exponent([self.sizes[i] for i in kept], [self.costs[i].median for i in kept])
+        return last_exponent([self.sizes[i] for i in kept], [costs[i] for i in kept])
 
     @property
     def too_steep(self) -> bool:
         """Whether the exponent, of all or of the last interval, exceeds its theory by more than TOLERANCE."""
-        if self.theory is None:
+        if self.allowed is None:
             return False
-        last = self.theory if self.theory_last is None else self.theory_last
-        return self.slope[0] > self.theory + TOLERANCE or self.last > last + TOLERANCE
+        whole, last = self.allowed
+        return self.slope[0] > whole + TOLERANCE or self.last > last + TOLERANCE

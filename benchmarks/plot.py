@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -28,9 +28,9 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
                     axes.errorbar(sizes, [c.median for c in costs], spans, color=mark.colour, marker=mark.marker,
                                   linestyle=mark.line, label=label)  # fmt: skip
                     label = None  # one line in the legend, however many families there are
-                if curve.theory is not None:
-                    axes.plot(sorted(curve.sizes), _through_middle(curve), color=FAINT, linewidth=0.6,
-                              label=f"slope of the theory: {curve.theory:.2f}")  # fmt: skip
+                if curve.allowed is not None:
+                    axes.plot(sorted(curve.sizes), theory_through_middle(curve), color=FAINT, linewidth=0.6,
+                              label=f"slope of the theory: {curve.allowed[0]:.2f}")  # fmt: skip
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xticks(sorted({size for c in curves if (c.size, c.unit) == unit for size in c.sizes}))
@@ -53,8 +53,11 @@ def _families(curve: Curve) -> list[tuple[list[float], list[Spread]]]:
     return [([s for g, s, _ in points if g == f], [c for g, _, c in points if g == f]) for f in dict.fromkeys(families)]
 
 
-def _through_middle(curve: Curve) -> list[float]:
-    """The power law of the theory through the geometric middle of the curve."""
-    x = sum(map(math.log, curve.sizes)) / len(curve.sizes)
-    y = sum(math.log(cost.median) for cost in curve.costs) / len(curve.costs)
-    return [math.exp(y + curve.theory * (math.log(size) - x)) for size in sorted(curve.sizes)]
+def theory_through_middle(curve: Curve) -> list[float]:
+    """What the theory says of each size, smallest first, with the geometric mean of what was measured.
+
+    A power law is straight; a theory that is none (`Curve.expected`) bends where it does.
+    """
+    expected = curve.expected or tuple(size**curve.theory for size in curve.sizes)
+    level = statistics.geometric_mean(cost.median for cost in curve.costs) / statistics.geometric_mean(expected)
+    return [level * cost for _, cost in sorted(zip(curve.sizes, expected, strict=True))]

@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.growth import TOLERANCE, Curve, slope
 from benchmarks.measure import Spread
+from benchmarks.plot import theory_through_middle
 
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0)
 
@@ -56,6 +57,28 @@ def test_a_theory_that_bends_upwards_allows_its_end_to():
     costs = tuple(Spread(c, c, c, 1) for c in [*SIZES[:-1], SIZES[-2] * 2**1.5])
     assert not Curve("c", "points", "s", SIZES, costs, 1.0, theory_last=1.3).too_steep
     assert Curve("c", "points", "s", SIZES, costs, 1.0, theory_last=1.1).too_steep
+
+
+def test_a_theory_that_is_no_power_law_says_its_exponents_itself():
+    formula = tuple(size + size**2 / 8 for size in SIZES)
+    costs = tuple(Spread(3 * c, c, c, 1) for c in formula)
+    found = Curve("c", "points", "s", SIZES, costs, None, expected=formula)
+    assert found.allowed == pytest.approx((slope(SIZES, formula)[0], np.log2(formula[-1] / formula[-2])))
+    assert found.allowed == pytest.approx((found.slope[0], found.last))
+    assert not found.too_steep
+    assert Curve("c", "points", "s", SIZES, costs, 1.0).too_steep  # its line alone would forbid the bend
+    assert Curve("c", "points", "s", SIZES, costs, None).allowed is None
+
+
+def test_the_plot_draws_a_theory_where_it_bends():
+    formula = tuple(size + size**2 / 8 for size in SIZES)
+    costs = tuple(Spread(3 * c, c, c, 1) for c in formula)
+    assert theory_through_middle(Curve("c", "points", "s", SIZES, costs, None, expected=formula)) == pytest.approx(
+        [cost.median for cost in costs]
+    )
+    straight = theory_through_middle(curve(2.0, 1.0))
+    assert np.diff(np.log2(straight)) == pytest.approx([1.0] * 4)
+    assert straight[2] == pytest.approx(curve(2.0, 1.0).costs[2].median)
 
 
 @pytest.mark.parametrize(
