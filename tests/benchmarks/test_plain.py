@@ -8,9 +8,11 @@ import torch
 
 from benchmarks import decoder_queries, mar_sampling, networks, scoring_same, training_step
 from benchmarks.mar_sampling import build, inputs_of, settings_of
+from benchmarks.measure import Spread
 from benchmarks.options import Options
 from benchmarks.plain import alignment, brute_force, sampling
 from benchmarks.plain.sampling import Plain
+from benchmarks.result import Row
 from core.randomness import numpy_rng
 from evaluation import protocol
 from methods.mar3d.sampling import sample
@@ -101,6 +103,16 @@ def test_keys_once_and_keys_anew_give_the_same_logits():
     for chunk, anew in ((128, True), (128, False), (300, True)):
         np.testing.assert_allclose(queries.chunked("fp32", chunk, anew=anew)(), ours, atol=decoder_queries.CACHED)
     assert ours.std() > 0
+
+
+def test_caching_that_gains_nothing_is_told_in_words():
+    one = Spread(1.0, 1.0, 1.0, 5)
+    rows = [Row(f"width {w}, fp32, chunks of 512", "s", one, decoder_queries.ANEW, one, ratio=Spread(r, r, r, 5))
+            for w, r in ((128, 1.01), (768, 1.26))]  # fmt: skip
+    rows.append(Row("width 128, bf16", "s", one, decoder_queries.PLAIN, one, ratio=Spread(4.0, 4.0, 4.0, 5)))
+    told = decoder_queries.caching(rows)
+    assert "width 128, fp32: 1.01x (nothing); width 768, fp32: 1.26x." in told
+    assert "4.0" not in told
 
 
 def test_a_share_of_the_matrix_rate_is_taken_within_rounds():
