@@ -40,6 +40,8 @@ TORCH = ("extraction", "extraction_real", "decoder_queries", "mar_sampling", "tr
 """The paths that a device makes faster; the others are the processor's on every machine."""
 HERE = Path(__file__).resolve().parent
 QUICK_OUT = ROOT / "runs" / "benchmarks"
+PATIENCE = 120
+"""Seconds that a run waits for a busy machine: the load of a run that has just ended takes a minute or so to fall."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,8 +98,11 @@ def _run(options: argparse.Namespace) -> int:
     gpu = machine.gpu() if options.device == "cuda" else ""
     other = " ".join(name for name in (gpu, options.scale) if name and name != "cpu")
     results = out / "results" / f"{machine.machine_name(other)}.json"
-    chosen, failed, begin = _chosen(options), [], time.monotonic()
+    chosen, failed = _chosen(options), []
     environment = {**os.environ, **thread_variables(1)}
+    if not options.quick:
+        _wait_while_loaded()
+    begin = time.monotonic()
     idle = machine.describe(threads=1, gpu=gpu)  # before anything is started
     if idle["busy"]:
         print(f"warning: the machine is busy (load {idle['load'][0]} on {idle['cores']} cores), so these times are"
@@ -118,12 +123,23 @@ def _run(options: argparse.Namespace) -> int:
             # A path itself loads one core and for some parts two: what else ran shows in the load before each.
             crowded = about["busy"] if name == chosen[0] else machine.busy(about["load"][0])
             entry = {"machine": {**about, "busy": crowded}, "quick": options.quick, "given": _given(options)}
-            entry |= {"scale": options.scale, "device": options.device}
+            entry |= {"scale": options.scale, "device": options.device, "run": idle["time"]}
             result.add_result(results, name, {**entry, "seconds": seconds, "outcome": read_json(written)})
         print(f"{name}: {seconds:.0f} s", flush=True)
     report.write(out, list(PATHS))
     print(f"{out / 'README.md'}: {(time.monotonic() - begin) / 60:.1f} minutes in all")
     return 1 if failed else 0
+
+
+def _wait_while_loaded() -> None:
+    """Let the load of what ran before fall, for PATIENCE seconds at most; other work does not go away by it."""
+    from benchmarks import machine
+
+    end = time.monotonic() + PATIENCE
+    if machine.loaded():
+        print(f"load {os.getloadavg()[0]:.1f}: waiting for it to fall, at most {PATIENCE} s", flush=True)
+    while machine.loaded() and time.monotonic() < end:
+        time.sleep(5)
 
 
 def _given(options: argparse.Namespace) -> dict[str, str]:

@@ -6,12 +6,13 @@ import importlib.metadata
 import os
 import platform
 import re
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.identity import source_hash
+from core.identity import ROOT, source_hash
 from methods.manifest import git_state
 
 SOURCES = (
@@ -20,6 +21,8 @@ SOURCES = (
 )  # fmt: skip
 """All that some path runs: `dag` plans with every room's rules."""
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "trimesh", "embreex", "open3d", "snakemake")
+WRITTEN = ("benchmarks/README.md", "benchmarks/results")
+"""What the benchmarks write themselves, below the root of the repository."""
 BUSY = 0.3
 """Load a core, before anything was started, above which times are not to be trusted."""
 
@@ -36,6 +39,11 @@ def processor() -> str:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def loaded() -> bool:
+    """Whether the machine has something to do, asked while nothing of ours runs."""
+    return os.getloadavg()[0] / cores() > BUSY
 
 
 def busy(load: float) -> bool:
@@ -61,14 +69,25 @@ def describe(threads: int, gpu: str = "") -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "threads": threads,
         "load": [round(x, 2) for x in os.getloadavg()],
-        "busy": os.getloadavg()[0] / cores() > BUSY,
+        "busy": loaded(),
         "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "python": platform.python_version(),
         "system": platform.system(),
-        "git": git_state(),
+        "git": code_state(),
         "sources": source_hash(*SOURCES),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
+
+
+def code_state(root: Path = ROOT) -> dict[str, Any]:
+    """`git_state`, in which the results and the page that a path has just left are no change of the code."""
+    state = git_state()
+    if state["dirty"]:
+        but = [f":(exclude){name}" for name in WRITTEN]
+        command = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", ".", *but]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        state["dirty"] = bool(done.stdout.strip())
+    return state
 
 
 def _version(name: str) -> str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.growth import TOLERANCE
 from benchmarks.measure import Spread
-from benchmarks.page import HEAD, NOTHING, TAIL
+from benchmarks.page import HEAD, NOTHING, READING, TAIL
 from benchmarks.plot import draw
 from benchmarks.result import Row, Target, from_json, read_results
 from core.files import write_text
@@ -30,9 +31,13 @@ def write(out: Path, paths: Sequence[str]) -> None:
 
 
 def page(found: dict[str, dict[str, Any]], paths: Sequence[str]) -> str:
-    """The page: a section for each path, in it the results of each machine (its stem: path: entry)."""
+    """The page: each machine's targets, and a section for each path with each machine's results.
+
+    found: of each machine, by the stem of its file, the entry of each path.
+    """
     parts = [HEAD]
-    parts += [_total(entries) for entries in found.values() if entries] or [NOTHING]
+    parts += [_total(entries) + "\n" + overview(entries, paths) for entries in found.values() if entries] or [NOTHING]
+    parts.append(READING)
     for name in paths:
         entries = {machine: entries[name] for machine, entries in found.items() if name in entries}
         if entries:
@@ -43,11 +48,39 @@ def page(found: dict[str, dict[str, Any]], paths: Sequence[str]) -> str:
     return "\n".join([*parts, TAIL])
 
 
-def _total(entries: dict[str, dict[str, Any]]) -> str:
-    """How long all paths of one machine took together."""
-    abouts = [entry["machine"] for entry in entries.values()]
-    minutes = sum(entry["seconds"] for entry in entries.values()) / 60
-    return f"**{abouts[0].get('gpu') or abouts[0]['cpu']}**: {len(entries)} paths in {minutes:.1f} minutes.\n"
+def _total(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """How long the last run of one machine took. What earlier runs left is told and not added."""
+    last = max(entry.get("run", "") for entry in entries.values())
+    counted = [entry for entry in entries.values() if entry.get("run", "") == last]
+    minutes = sum(entry["seconds"] for entry in counted) / 60
+    left = [_count(len(entries) - len(counted), "path")] if len(counted) < len(entries) else []
+    rows = sum(bool(row.get("older")) for entry in counted for row in entry["outcome"]["rows"])
+    left += [_count(rows, "row")] if rows else []
+    rest = f"; {' and '.join(left)} of earlier runs not counted" if left else ""
+    about = counted[0]["machine"]
+    who = f"**{about.get('gpu') or about['cpu']}**"
+    return f"{who}: {_count(len(counted), 'path')} in {minutes:.1f} minutes{'' if last else ', added up'}{rest}.\n"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+OVERVIEW = ("path", "what", "beside", "target", "measured", "reached", "missed by")
+
+
+def overview(entries: Mapping[str, Mapping[str, Any]], paths: Sequence[str]) -> str:
+    """A line for each target of one machine, also of those that were not measured here."""
+    lines = []
+    for name in (name for name in paths if name in entries):
+        marks = [mark for mark, is_so in (("busy machine", entries[name]["machine"]["busy"]),
+                                          ("tiny sizes", entries[name]["quick"])) if is_so]  # fmt: skip
+        for row in from_json(entries[name]["outcome"]).rows:
+            for t in row.targets:
+                reached = ", ".join([verdict(row, t), *(marks if t.reached is not None else [])])
+                measured = "" if t.reached is None else f"{digits(t.measured)} {t.unit}"
+                lines.append([f"[{name}](#{name})", _what(row), row.peer, _wanted(t), measured, reached, _missed_by(t)])
+    return grid(OVERVIEW, lines)
 
 
 def _summary(name: str) -> str:
@@ -107,55 +140,78 @@ GROWTH = ("growth", "of", "against", "from", "to", "slope", "last interval", "th
 def growth_cells(curve: Any) -> list[str]:
     """The cells of one curve."""
     value, error = curve.slope
-    verdict = "" if curve.theory is None else "yes"
+    no_steeper = "" if curve.allowed is None else "yes"
     if curve.too_steep:
-        verdict = f"**no**: {curve.tried or UNTRIED}"
-    theory = "" if curve.theory is None else f"{curve.theory:.2f} + {TOLERANCE}"
-    if curve.theory_last is not None:
-        theory = f"{curve.theory:.2f}, at last {curve.theory_last:.2f}; + {TOLERANCE}"
+        no_steeper = f"**no**: {curve.tried or UNTRIED}"
+    theory = ""
+    if curve.allowed is not None:
+        whole, last = curve.allowed
+        theory = f"{whole:.2f}, at last {last:.2f}; + {TOLERANCE}" if last != whole else f"{whole:.2f} + {TOLERANCE}"
     ends = (f"{min(curve.sizes):g}", f"{max(curve.sizes):g}")
     slopes = (f"{value:.2f} ± {error:.2f}", f"{curve.last:.2f}")
-    return [curve.label, curve.unit, curve.size, *ends, *slopes, theory, curve.why, verdict]
+    return [curve.label, curve.unit, curve.size, *ends, *slopes, theory, curve.why, no_steeper]
 
 
 def cells(row: Row) -> list[str]:
     """The cells of one row, in the order of HEADER."""
     targets = row.targets
     return [
-        row.what + (f" (of {row.older})" if row.older else ""),
-        cost(row.cost, row.unit),
+        _what(row),
+        cost(row.cost, row.unit, row.over),
         row.peer,
-        row.peer_status or cost(row.peer_cost, row.unit),
-        cost(row.ratio, "x"),
+        row.peer_status or cost(row.peer_cost, row.unit, row.over),
+        cost(row.ratio, "x", row.over),
         _same(row),
         row.limit,
-        "; ".join(f"{t.name}: {t.sense} {t.value:g} {t.unit}".strip() for t in targets),
+        "; ".join(_wanted(t) for t in targets),
         "; ".join(_reached(row, t) for t in targets),
-        "; ".join(f"{t.missed_by:.2f}x" for t in targets if t.reached is False),
+        "; ".join(_missed_by(t) for t in targets if t.reached is False),
         (row.tried or UNTRIED) if row.missed else "",
     ]
+
+
+def _what(row: Row) -> str:
+    """What a row is about, and when it was measured if that was in an earlier run."""
+    return row.what + (f" (of {row.older})" if row.older else "")
+
+
+def _wanted(target: Target) -> str:
+    """A target, to be read aloud."""
+    return f"{target.name}: {target.sense} {target.value:g} {target.unit}".strip()
+
+
+def _missed_by(target: Target) -> str:
+    """The factor that is wanting; of a target of 0 there is none."""
+    if target.reached is not False:
+        return ""
+    return f"{target.missed_by:.2f}x" if math.isfinite(target.missed_by) else "no factor"
 
 
 def _same(row: Row) -> str:
     """Whether the results agree; a row with a ratio and no comparison says so."""
     if row.equality:
-        verdict = "yes" if row.equality.holds else "**no**"
-        return f"{verdict}: {row.equality.what} {row.equality.error:.1e}, allowed {row.equality.tolerance:.0e}"
+        holds = "yes" if row.equality.holds else "**no**"
+        return f"{holds}: {row.equality.what}: {row.equality.error:.1e}, at most {row.equality.tolerance:.0e}"
     if row.ratio is None:
         return ""
     return "not compared" + (f": {row.not_compared}" if row.not_compared else "")
 
 
-def _reached(row: Row, target: Target) -> str:
-    """Whether a target is reached, and what was measured of it."""
+def verdict(row: Row, target: Target) -> str:
+    """Whether a target is reached, and whether that counts."""
     if target.reached is None:
         return "not measured"
-    measured = f"({digits(target.measured)} {target.unit}".rstrip() + ")"
     if not target.reached:
-        return f"**no** {measured}"
+        return "**no**"
     if row.equality and not row.equality.holds:
-        return f"**does not count: the results differ** {measured}"
-    return f"yes{', results not compared' if row.ratio and not row.equality else ''} {measured}"
+        return "**does not count: the results differ**"
+    return "yes, results not compared" if row.ratio and not row.equality else "yes"
+
+
+def _reached(row: Row, target: Target) -> str:
+    """The verdict with what was measured."""
+    measured = "" if target.reached is None else f" ({digits(target.measured)} {target.unit}".rstrip() + ")"
+    return verdict(row, target) + measured
 
 
 def digits(value: float) -> str:
@@ -163,15 +219,15 @@ def digits(value: float) -> str:
     return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def cost(value: Spread | None, unit: str) -> str:
-    """`12.3 [12.1, 12.9] ms, n = 7`: median, spread and number; nothing for None."""
+def cost(value: Spread | None, unit: str, over: str = "") -> str:
+    """`12.3 [12.1, 12.9] ms, n = 7`: median, spread and number, of what where it is not rounds; nothing for None."""
     if value is None:
         return ""
     if unit == "s" and value.median < 0.1:
         value, unit = value.times(1e3), "ms"
     if value.n == 1:
         return f"{digits(value.median)} {unit}, n = 1"
-    return f"{digits(value.median)} [{digits(value.low)}, {digits(value.high)}] {unit}, n = {value.n}"
+    return f"{digits(value.median)} [{digits(value.low)}, {digits(value.high)}] {unit}, n = {value.n} {over}".rstrip()
 
 
 def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

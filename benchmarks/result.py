@@ -63,7 +63,8 @@ class Row:
     peer_status: why there is no peer cost, such as "not installed". not_compared: why a ratio stands without an
     equality. limit: in words with its number. tried: shown where a target is missed. group: of rows that one input
     gives, such as `--finished`; without it one row stands for all of them. older: when a row was measured that an
-    earlier run left (benchmarks/older.py).
+    earlier run left (benchmarks/older.py). over: what the quartiles are taken over, such as "shapes", where it is not
+    rounds.
     """
 
     what: str
@@ -80,6 +81,7 @@ class Row:
     not_compared: str = ""
     group: str = ""
     older: str = ""
+    over: str = ""
 
     @property
     def missed(self) -> bool:
@@ -123,7 +125,7 @@ def _row(data: Mapping[str, Any]) -> Row:
 
 
 def _curve(data: Mapping[str, Any]) -> Curve:
-    lists = {"sizes": tuple(data["sizes"]), "families": tuple(data.get("families", ()))}
+    lists = {name: tuple(data.get(name, ())) for name in ("sizes", "families", "expected")}
     return Curve(**{**data, **lists, "costs": tuple(Spread(**c) for c in data["costs"])})
 
 

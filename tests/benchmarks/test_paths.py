@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from benchmarks import __main__ as front
 from benchmarks import dag, machine, peers, preparation
 from benchmarks.__main__ import PATHS, _chosen, _given, main
 from benchmarks.measure import spread
@@ -121,6 +122,46 @@ def test_the_planned_run_is_a_valid_configuration():
 def test_more_settings_than_there_are_is_refused():
     with pytest.raises(UserError, match="lower it"):
         dag.variants(10000)
+
+
+def test_a_run_waits_for_the_load_of_what_ran_before(monkeypatch, capsys):
+    loads, slept = [1.4, 1.4, 0.9, 0.5], []
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (loads[0], 0.0, 0.0))
+    monkeypatch.setattr(front.time, "sleep", lambda seconds: (slept.append(seconds), loads.pop(0)))
+    front._wait_while_loaded()
+    assert loads == [0.5]
+    assert capsys.readouterr().out == "load 1.4: waiting for it to fall, at most 120 s\n"
+    front._wait_while_loaded()
+    assert len(slept) == 3
+    assert capsys.readouterr().out == ""
+
+
+def test_other_work_is_not_waited_for_longer_than_said(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(machine, "loaded", lambda: True)
+    monkeypatch.setattr(front.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(front.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    front._wait_while_loaded()
+    assert now == [front.PATIENCE]
+
+
+def test_what_a_run_writes_is_no_change_of_the_code(monkeypatch, tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    names = ("benchmarks/README.md", "benchmarks/results/box.json", "benchmarks/dag.py")
+    for name in names:
+        (tmp_path / name).write_text("before\n")
+    git("init")
+    git("add", "--all")
+    git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--message", "a")
+    monkeypatch.setattr("methods.manifest.ROOT", tmp_path)
+    assert machine.code_state(tmp_path)["dirty"] is False
+    for name, dirty in zip(names, (False, False, True), strict=True):
+        (tmp_path / name).write_text("after\n")
+        assert machine.code_state(tmp_path)["dirty"] is dirty
 
 
 @pytest.mark.parametrize("load, busy", [(0.5, False), (0.7, True)])

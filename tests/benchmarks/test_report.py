@@ -45,10 +45,15 @@ def test_a_row_shows_every_number_with_spread_and_the_factor_that_is_missed():
     assert cells["ours"] == "12.3 [12.1, 12.9] ms, n = 7"
     assert cells["its cost"] == "0.5 [0.4, 0.6] s, n = 7"
     assert cells["ratio"] == "40 [39, 41] x, n = 7"
-    assert cells["same?"].startswith("yes: meshes 1.0e-06")
+    assert cells["same?"] == "yes: meshes: 1.0e-06, at most 1e-04"
     assert cells["target"] == "ratio: at least 50"
     assert cells["reached"] == "**no** (40)"
     assert cells["missed by"] == "1.25x"
+
+
+def test_a_missed_target_of_zero_has_no_factor():
+    row = dataclasses.replace(ROW, targets=(Target("lost", 0.0, 2.0, "at most"),))
+    assert dict(zip(report.HEADER, report.cells(row), strict=True))["missed by"] == "no factor"
 
 
 def test_speed_does_not_count_where_results_differ():
@@ -129,7 +134,7 @@ def test_the_page_has_what_was_measured_and_names_what_was_not(tmp_path):
     assert not (tmp_path / "results" / "box-dag.png").exists()
     lines = [line for line in text.splitlines() if line.startswith("|")]
     widths = {line.replace("\\|", "").count("|") for line in lines}
-    assert widths == {len(report.HEADER) + 1, len(report.GROWTH) + 1}
+    assert widths == {len(names) + 1 for names in (report.HEADER, report.GROWTH, report.OVERVIEW)}
 
 
 def test_rows_that_were_measured_with_an_input_stay_when_it_is_not_given(tmp_path):
@@ -152,11 +157,52 @@ def test_rows_that_were_measured_with_an_input_stay_when_it_is_not_given(tmp_pat
     assert from_json(read_results(results)["paths"]["scoring"]["outcome"]).rows[1].cost is None
 
 
+def test_the_page_begins_with_a_line_a_target():
+    unknown = Row("on a GPU", "s", None, "plain", peer_status="no GPU here", targets=(Target("ratio", 3.0, None),))
+    good = dataclasses.replace(ROW, targets=(Target("ratio", 30.0, 40.0), Target("time", 1.0, 0.5, "at most", "s")))
+    slow = entry(dataclasses.replace(OUTCOME, path="dag", rows=(good,)), busy=True)
+    page = report.page(
+        {"box": {"dag": slow, "scoring": entry(dataclasses.replace(OUTCOME, rows=(ROW, unknown)))}}, PATHS
+    )
+    lines = [line for line in page.split("## How to read")[0].splitlines() if line.startswith("| [")]
+    assert lines == [
+        "| [scoring](#scoring) | a \\| b | plain: all | ratio: at least 50 | 40 | **no** | 1.25x |",
+        "| [scoring](#scoring) | on a GPU | plain | ratio: at least 3 |  | not measured |  |",
+        "| [dag](#dag) | a \\| b | plain: all | ratio: at least 30 | 40 | yes, busy machine |  |",
+        "| [dag](#dag) | a \\| b | plain: all | time: at most 1 s | 0.5 s | yes, busy machine |  |",
+    ]
+
+
+def test_quartiles_over_shapes_are_not_taken_for_rounds():
+    cells = dict(zip(report.HEADER, report.cells(dataclasses.replace(ROW, over="shapes")), strict=True))
+    assert cells["ratio"] == "40 [39, 41] x, n = 7 shapes"
+    assert cells["ours"].endswith("n = 7 shapes")
+    assert report.cost(Spread(5.0, 5.0, 5.0, 1), "queries", "shapes") == "5 queries, n = 1"  # the same for each
+
+
+def test_minutes_are_those_of_one_run():
+    older = dataclasses.replace(OUTCOME, rows=(ROW, dataclasses.replace(ROW, older="2026-01-01 10:00 UTC")))
+    runs = {
+        "dag": ("2026-01-01 10:00", OUTCOME),
+        "scoring": ("2026-01-02 10:00", older),
+        "table2": ("2026-01-02 10:00", OUTCOME),
+    }
+    entries = {name: {**entry(outcome), "run": run, "seconds": 60.0} for name, (run, outcome) in runs.items()}
+    told = report.page({"box": entries}, PATHS)
+    assert "2 paths in 2.0 minutes; 1 path and 1 row of earlier runs not counted." in told
+    assert "1 path in 1.0 minutes.\n" in report.page({"box": {"dag": entries["dag"]}}, PATHS)
+    for one in entries.values():
+        del one["run"]  # as results were before they named it
+    assert "3 paths in 3.0 minutes, added up; 1 row of earlier runs not counted." in report.page(
+        {"box": entries}, PATHS
+    )
+
+
 def test_results_that_know_nothing_of_newer_fields_are_read():
     data = as_json(OUTCOME)
-    for name in ("not_compared", "group", "older"):
+    for name in ("not_compared", "group", "older", "over"):
         del data["rows"][0][name]
-    for name in ("families", "tried"):
+    for name in ("families", "tried", "theory_last", "expected"):
         del data["curves"][0][name]
     assert from_json(data) == OUTCOME
 
