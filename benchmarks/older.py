@@ -28,10 +28,10 @@ def with_older_rows(entry: Entry, before: Entry) -> dict[str, Any]:
 
 
 def when(about: Mapping[str, Any]) -> str:
-    """Time and code of a run, from its description of the machine."""
+    """Time and code of a run, and whether other work ran beside it, from its description of the machine."""
     git = about.get("git") or {}
     code = f", code {git['commit'][:7]}{' with changes' if git['dirty'] else ''}" if git.get("commit") else ""
-    return f"{about['time']} UTC{code}"
+    return f"{about['time']} UTC{code}{', busy machine' if about.get('busy') else ''}"
 
 
 def _key(row: Mapping[str, Any]) -> str:

@@ -66,6 +66,8 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
+COUNTS = ("queries", "jobs")
+"""Units of what other work on the machine does not change."""
 OVERVIEW = ("path", "what", "beside", "target", "measured", "reached", "missed by")
 
 
@@ -73,12 +75,14 @@ def overview(entries: Mapping[str, Mapping[str, Any]], paths: Sequence[str]) -> 
     """A line for each target of one machine, also of those that were not measured here."""
     lines = []
     for name in (name for name in paths if name in entries):
-        marks = [mark for mark, is_so in (("busy machine", entries[name]["machine"]["busy"]),
-                                          ("tiny sizes", entries[name]["quick"])) if is_so]  # fmt: skip
-        for row in from_json(entries[name]["outcome"]).rows:
+        entry = entries[name]
+        for row in from_json(entry["outcome"]).rows:
+            busy = entry["machine"]["busy"] and not row.older and row.unit not in COUNTS
+            marks = [", busy machine"] * busy + [", tiny sizes"] * entry["quick"]
             for t in row.targets:
-                reached = ", ".join([verdict(row, t), *(marks if t.reached is not None else [])])
-                measured = "" if t.reached is None else f"{digits(t.measured)} {t.unit}"
+                known = t.reached is not None
+                measured = f"{digits(t.measured)} {t.unit}" if known else ""
+                reached = verdict(row, t) + "".join(marks if known else [])
                 lines.append([f"[{name}](#{name})", _what(row), row.peer, _wanted(t), measured, reached, _missed_by(t)])
     return grid(OVERVIEW, lines)
 

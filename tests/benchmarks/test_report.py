@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from benchmarks import machine, report
+from benchmarks import machine, older, report
 from benchmarks.__main__ import PATHS
 from benchmarks.growth import Curve
 from benchmarks.measure import Spread
@@ -160,7 +160,8 @@ def test_rows_that_were_measured_with_an_input_stay_when_it_is_not_given(tmp_pat
 def test_the_page_begins_with_a_line_a_target():
     unknown = Row("on a GPU", "s", None, "plain", peer_status="no GPU here", targets=(Target("ratio", 3.0, None),))
     good = dataclasses.replace(ROW, targets=(Target("ratio", 30.0, 40.0), Target("time", 1.0, 0.5, "at most", "s")))
-    slow = entry(dataclasses.replace(OUTCOME, path="dag", rows=(good,)), busy=True)
+    counts = dataclasses.replace(good, unit="queries", targets=good.targets[:1])
+    slow = entry(dataclasses.replace(OUTCOME, path="dag", rows=(good, counts)), busy=True)
     page = report.page(
         {"box": {"dag": slow, "scoring": entry(dataclasses.replace(OUTCOME, rows=(ROW, unknown)))}}, PATHS
     )
@@ -170,6 +171,7 @@ def test_the_page_begins_with_a_line_a_target():
         "| [scoring](#scoring) | on a GPU | plain | ratio: at least 3 |  | not measured |  |",
         "| [dag](#dag) | a \\| b | plain: all | ratio: at least 30 | 40 | yes, busy machine |  |",
         "| [dag](#dag) | a \\| b | plain: all | time: at most 1 s | 0.5 s | yes, busy machine |  |",
+        "| [dag](#dag) | a \\| b | plain: all | ratio: at least 30 | 40 | yes |  |",  # counted, not timed
     ]
 
 
@@ -181,10 +183,10 @@ def test_quartiles_over_shapes_are_not_taken_for_rounds():
 
 
 def test_minutes_are_those_of_one_run():
-    older = dataclasses.replace(OUTCOME, rows=(ROW, dataclasses.replace(ROW, older="2026-01-01 10:00 UTC")))
+    with_older = dataclasses.replace(OUTCOME, rows=(ROW, dataclasses.replace(ROW, older="2026-01-01 10:00 UTC")))
     runs = {
         "dag": ("2026-01-01 10:00", OUTCOME),
-        "scoring": ("2026-01-02 10:00", older),
+        "scoring": ("2026-01-02 10:00", with_older),
         "table2": ("2026-01-02 10:00", OUTCOME),
     }
     entries = {name: {**entry(outcome), "run": run, "seconds": 60.0} for name, (run, outcome) in runs.items()}
@@ -196,6 +198,12 @@ def test_minutes_are_those_of_one_run():
     assert "3 paths in 3.0 minutes, added up; 1 row of earlier runs not counted." in report.page(
         {"box": entries}, PATHS
     )
+
+
+def test_a_row_that_stays_says_whether_its_machine_was_busy():
+    about = {"time": "2026-01-01 10:00", "git": None}
+    assert older.when({**about, "busy": True}) == "2026-01-01 10:00 UTC, busy machine"
+    assert older.when({**about, "busy": False}) == older.when(about) == "2026-01-01 10:00 UTC"
 
 
 def test_results_that_know_nothing_of_newer_fields_are_read():
