@@ -20,7 +20,7 @@ from benchmarks.growth import Curve
 from benchmarks.measure import spread
 from benchmarks.networks import cast, params_of
 from benchmarks.options import Options
-from benchmarks.result import Outcome, Row
+from benchmarks.result import Outcome, Row, Target
 from core.randomness import numpy_rng
 from methods.layers.extraction import evaluate, surface
 from methods.mar3d.decoding import field_of
@@ -56,7 +56,10 @@ def growth(options: Options) -> tuple[Curve, ...]:
 def real(settings: dict[str, Any], options: Options) -> list[Row]:
     """Rows of up to a hundred objects, thinnest first; one row that says so where no run is named."""
     if options.finished is None:
-        return [Row("a fitted decoder", "queries", None, "dense grid", peer_status=NOT_RUN, group=GROUP)]
+        target = Target("components lost or gained", 0.0, None, "at most")
+        return [
+            Row("a fitted decoder", "queries", None, "dense grid", peer_status=NOT_RUN, targets=(target,), group=GROUP)
+        ]
     from data.store import Split
     from methods.mar3d.latents import load_vae
 
@@ -120,7 +123,7 @@ def _counted(field: FieldOf, samples: Sequence[Any], cells: int, of_run: str, se
         found.count(asked.points, nodes)
     return Row(
         f"{cells + 1}^3, {of_run}, {len(samples)} objects, queries alone", "queries", spread(found.queries),
-        "dense grid", spread([float(nodes)]), ratio=spread(found.fewer), targets=found.fewest(cells),
+        "dense grid", spread([float(nodes)]), ratio=spread(found.fewer), over="objects", targets=found.fewest(cells),
         not_compared=f"of these, one in {EVERY}, a dense grid would take minutes each",
         limit=bound.told(found.fewer), tried=TRIED, group=GROUP,
     )  # fmt: skip
@@ -140,8 +143,8 @@ def _compared(field: FieldOf, samples: Sequence[Any], cells: int, of_run: str, s
     sure = sum(faithful.certified(change, cells, settings["coarsest"], settings["band"]) for change in changes)
     return Row(
         f"{cells + 1}^3, {of_run}, {len(samples)} objects, thinnest wall {wall(samples[0]):.4f}", "queries",
-        spread(found.queries), "dense grid", spread([float(nodes)]), ratio=spread(found.fewer), equality=found.equality,
-        targets=(found.target, *found.fewest(cells)),
+        spread(found.queries), "dense grid", spread([float(nodes)]), ratio=spread(found.fewer), over="objects",
+        equality=found.equality, targets=(found.target, *found.fewest(cells)),
         limit=f"{bound.told(found.fewer)}; {found}; {differ} meshes differ; {sure} certified, the least certain would"
         f" need a band of {faithful.band_needed(max(changes), cells, settings['coarsest']):.0f}",
         tried=TRIED, group=GROUP,
