@@ -7,6 +7,7 @@
     python -m pipeline unpack bundle.tar.gz --into FOLDER                         there (tar does it as well)
     python -m pipeline results --configfile bundle.yaml --out results.tar.gz      there, when the jobs are done
     python -m pipeline collect results.tar.gz --scale gpu --dataset meshes        here again
+    python -m pipeline gpu                                                        all that a machine with a GPU is for
 
 docs/clusters.md tells the whole way.
 """
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
+    from pipeline.gpu import __doc__ as told
+
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="what", required=True, metavar="alone|status|pack|unpack|results|collect")
+    commands = main.add_subparsers(dest="what", required=True, metavar="alone|status|pack|unpack|results|collect|gpu")
     alone = commands.add_parser("alone", help="run a command while no other holds the lock")
     alone.add_argument("lock", type=Path)
     alone.add_argument("--gpus", type=int, help="cards of its own for the command; 0 hides all (default: leave as is)")
@@ -54,7 +57,23 @@ def parser() -> argparse.ArgumentParser:
     collect = commands.add_parser("collect", help="take the results of another machine into this run")
     collect.add_argument("archive", type=Path)
     collect.add_argument("--replace", action="store_true", help="also where another result lies")
-    for command in (status, pack, results, collect):
+    gpu = commands.add_parser(
+        "gpu",
+        help="tests, measurements and the recorded run of a machine with a GPU",
+        description=told,
+        formatter_class=raw,
+    )
+    gpu.add_argument(
+        "targets",
+        nargs="*",
+        help="tables and figures, as for snakemake (default: what is foreseen to train in 45 minutes)",
+    )
+    gpu.add_argument("--cores", default="all", help="processor cores for snakemake (default: all)")
+    gpu.add_argument("--cpu", action="store_true", help="go without a GPU, to try the chain: best at scale smoke")
+    gpu.add_argument("--out", type=Path, help="folder to keep it in (default: reports/recorded/SCALE-DATASET)")
+    gpu.add_argument("--without", nargs="+", default=[], metavar="PIECE", help="pieces to leave out")
+    gpu.add_argument("-n", "--dry-run", action="store_true", help="only say which pieces there are and what is done")
+    for command in (status, pack, results, collect, gpu):
         command.add_argument("--configfile", type=Path, help="YAML that is laid over the scale's configuration")
         command.add_argument("--scale", help="smoke, cpu, gpu or paper")
         command.add_argument("--dataset", help="a name, or the path of a folder of meshes")
@@ -70,6 +89,9 @@ def main() -> int:
         from pipeline.bundle import unpack
 
         print(f"{unpack(arguments.archive, arguments.into)}: every file is as it was packed")
+        return 0
+    if arguments.what == "gpu":
+        run_gpu(arguments)
         return 0
     from pipeline import bundle, results
 
@@ -108,6 +130,38 @@ def run_alone(arguments: argparse.Namespace) -> int:
         return attempts.run_last(arguments.command, arguments.attempt)
     lock.become(arguments.command)
     return 0
+
+
+def run_gpu(arguments: argparse.Namespace) -> None:
+    """Everything that a machine with a GPU is for; at scale `gpu`, of the bundle that this is or else of `meshes`."""
+    from pipeline import gpu
+    from pipeline.bundle import CONFIG
+
+    gpu.check_card(cpu=arguments.cpu)
+    bundled = not (arguments.configfile or arguments.scale or arguments.dataset) and Path(CONFIG).is_file()
+    if bundled:
+        arguments.configfile = Path(CONFIG)
+    elif not arguments.configfile:
+        arguments.scale, arguments.dataset = arguments.scale or "gpu", arguments.dataset or "meshes"
+    dag, given = _dag(arguments)
+    config = ["--configfile", str(arguments.configfile)] if arguments.configfile else []
+    chosen = [f"{key}={given[key]}" for key in ("scale", "dataset") if getattr(arguments, key)]
+    config += ["--config", *chosen] if chosen else []
+    todo = gpu.pieces(
+        dag,
+        config,
+        cores=arguments.cores,
+        cpu=arguments.cpu,
+        out=arguments.out,
+        targets=arguments.targets or gpu.TARGETS,
+        bundled=bundled,
+    )
+    folder = gpu.folder_of(dag)
+    if not arguments.dry_run:
+        gpu.alone(folder)
+    gpu.run(todo, folder, without=arguments.without, dry=arguments.dry_run)
+    if not arguments.dry_run:
+        print(gpu.summary(folder))
 
 
 def _dag(arguments: argparse.Namespace) -> tuple[Dag, dict[str, Any]]:

@@ -8,6 +8,7 @@ cards, jobs share them out as on a machine.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import sys
@@ -23,12 +24,15 @@ DEVICES = Path("/dev")
 WSL = "dxg"
 """Of Linux under Windows: one device for all cards, of which CUDA shows the first."""
 ALLOCATION = "SLURM_JOB_ID"
+NONE = ("-1", "NoDevFiles")
+"""How people and SLURM write that there is no card; CUDA sees none from such a name on."""
 
 
 def cards() -> list[str]:
     """The cards that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
     if VISIBLE in os.environ:
-        return [name for name in os.environ[VISIBLE].split(",") if name]
+        names = [name.strip() for name in os.environ[VISIBLE].split(",")]
+        return list(itertools.takewhile(lambda name: name and name not in NONE, names))
     found = [path for path in DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
     found = found or [path for path in (DEVICES / WSL,) if path.exists()]
     return [str(number) for number in range(len(found))]  # CUDA counts the cards that a container shows from 0
@@ -37,7 +41,7 @@ def cards() -> list[str]:
 def shows_any() -> bool:
     """Whether this machine, or what a scheduler gave of it, shows any card."""
     if VISIBLE in os.environ:
-        return bool(os.environ[VISIBLE])
+        return bool(cards())
     return any((DEVICES / name).exists() for name in ("nvidiactl", WSL))
 
 

@@ -1,13 +1,22 @@
-"""Data that several rooms' tests stand on: tiny prepared datasets, made once per test session."""
+"""Data that several rooms' tests stand on: tiny prepared datasets, made once per test session.
+
+Tests see no GPU, since they compare bits and start several processes on one machine; with GPU=1 they do.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+if not os.environ.get("GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = (
+        ""  # before any module imports torch; the processes that tests start inherit it
+    )
 
 TINY = {
     "points": 512,

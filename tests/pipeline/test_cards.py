@@ -107,6 +107,18 @@ def test_the_cards_of_a_container_count_from_zero(tmp_path, monkeypatch):
     assert cards.cards() == ["0", "1"] and cards.shows_any()
 
 
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [("", []), ("-1", []), ("NoDevFiles", []), ("2,-1,3", ["2"]), ("GPU-6a, MIG-2b", ["GPU-6a", "MIG-2b"])],
+)
+def test_a_name_of_no_card_hides_it_and_those_behind_it_as_cuda_has_it(tmp_path, monkeypatch, visible, names):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert cards.cards() == names and cards.shows_any() == bool(names)
+    if not names:
+        with pytest.raises(UserError, match="asks for 1 GPUs and this machine shows 0"):
+            cards.choose(1, tmp_path)
+
+
 def test_linux_under_windows_shows_one_card(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(cards, "DEVICES", tmp_path)

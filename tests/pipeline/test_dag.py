@@ -2,6 +2,7 @@ import importlib.util
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -291,12 +292,17 @@ def test_naming_the_papers_objects_takes_seconds():
     assert time.process_time() - start < 10
 
 
-def test_naming_the_papers_downloads_takes_seconds(tmp_path):
+def papers_downloads(tmp_path):
+    """A dataset of Objaverse by two lists as long as the paper's, the second part of the first."""
     lists = []
     for phase, count in (("broad", 261_100), ("fine", 60_000)):
         (tmp_path / f"{phase}.txt").write_text("".join(f"{number:032x}\n" for number in range(count)))
         lists.append({"path": str(tmp_path / f"{phase}.txt"), "split": "train", "phase": phase})
-    source = {"source": "objaverse", "root": "raw", "lists": lists, "hold_out": {"val": 1000, "test": 100}}
+    return {"source": "objaverse", "root": "raw", "lists": lists, "hold_out": {"val": 1000, "test": 100}}
+
+
+def test_naming_the_papers_downloads_takes_seconds(tmp_path):
+    source = papers_downloads(tmp_path)
     start = time.process_time()
     paper = dag(scale="paper", dataset="mine", datasets={"mine": source})
     for path in (shards := paper.shards(None)):
@@ -306,6 +312,29 @@ def test_naming_the_papers_downloads_takes_seconds(tmp_path):
         assert len(paper.acquire_job(card)) + len(paper.prepare_job(card)) < 10_000  # not a list of objects
     assert len(shards) == 1040 + 4 + 1
     assert time.process_time() - start < 10
+
+
+@pytest.mark.skipif(not os.environ.get("PAPER_DAG"), reason="a quarter of a minute of a processor each: PAPER_DAG=1")
+@pytest.mark.parametrize("dataset, prepare", [("procedural", 1285), ("mine", 1045)])
+def test_a_dry_run_at_the_papers_data_size_takes_seconds(tmp_path, dataset, prepare):
+    """The whole command, rules and all: processor seconds of its process, and jobs by shards."""
+    datasets = {"procedural": {"counts": {"train": 320_000, "val": 1000, "test": 200}}}
+    datasets["mine"] = papers_downloads(tmp_path)
+    given = {"scale": "paper", "dataset": dataset, "datasets": datasets}
+    (tmp_path / "given.yaml").write_text(json.dumps(given))  # JSON is YAML
+    line = [sys.executable, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile", "--cores", "2", "-n", "--quiet"]
+    line += ["rules", "--configfile", "given.yaml", "--workflow-profile", f"{ROOT}/profiles/default"]
+    line += ["--", "reports/table2.csv"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE)}
+    print(f"\n{dataset}: {seconds:.1f} s of a processor, {jobs['total']} jobs")
+    assert jobs["prepare"] == jobs.get("acquire", prepare) == prepare
+    assert (jobs["fit"], jobs["generate"], jobs["score"]) == (11, 9, 9)
+    assert seconds <= 10
 
 
 # ------------------------------------------------------------ datasets that are downloaded, and test sets alone
