@@ -11,13 +11,14 @@ OPTIONS := $(if $(filter-out cpu,$(SCALE)),--scale $(SCALE)) $(if $(DATASET),--d
 SETTINGS := $(if $(filter-out cpu,$(SCALE))$(DATASET),--config scale=$(SCALE)$(if $(DATASET), 'dataset=$(DATASET)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test table2 all bench
+.PHONY: help setup test table2 all bench gpu
 
 help: ## this text
 	@echo "make setup                        the environment alone (.venv, from requirements.lock)"
 	@echo "make table2 [SCALE=…] [DATASET=…] from meshes to reports/table2.csv; SCALE: smoke, cpu (default), gpu, paper"
 	@echo "                                  DATASET: procedural (default), meshes, or the path of a folder of meshes"
 	@echo "make all [SCALE=…] [DATASET=…]    every table and figure, the claims, and Snakemake's report in reports/report.html"
+	@echo "make gpu [DATASET=…]              all that a machine with a GPU is for, of real meshes: docs/clusters.md"
 	@echo "make test                         all tests"
 	@echo "make bench                        speed of the hot paths, on a machine that does nothing else: benchmarks/README.md"
 
@@ -40,3 +41,6 @@ all: $(VENV)/.complete ## every table and figure, the claims, and Snakemake's re
 
 bench: $(VENV)/.complete ## speed of the hot paths
 	@$(ENVIRONMENT) python -m benchmarks run $(BENCH_FLAGS)
+
+gpu: $(VENV)/.complete ## all that a machine with a GPU is for; GPU_FLAGS: python -m pipeline gpu --help
+	@$(ENVIRONMENT) python -m pipeline gpu --cores $(CORES) $(OPTIONS) $(GPU_FLAGS)
