@@ -1,6 +1,6 @@
-"""One whole training step of every stage at the paper's size, at batch 1, on whatever device is there. Opt-in:
+"""One whole training step of every stage at the paper's size, at batch 1, on a CPU or, with GPU=1, on a GPU. Opt-in:
 
-    PAPER_STEPS=1 python -m pytest -n0 -s tests/methods/test_paper_step.py
+    [GPU=1] PAPER_STEPS=1 python -m pytest -n0 -s tests/methods/test_paper_step.py
 
 Each stage runs in a process of its own and says what it took. A stage that needs more memory than is free (foreseen on
 the meta device: weights, gradients, two moments and moving average take 20 bytes a parameter) is skipped and says so.
