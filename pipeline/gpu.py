@@ -56,8 +56,10 @@ STEP = {
     "peak_memory_gb": rf"^  peak memory {NUMBER} GB",
 }
 """Lines of `python -m methods step`, by the names of what they say."""
+COLUMNS = 8
+"""Settings on the sheet, at most: more would be too small to be looked at."""
 MEASURED, SHEET = "measured.json", "sheet.png"
-IDENTITY, SECONDS = "identity", "seconds"
+IDENTITY, SECONDS, KEEP = "identity", "seconds", "keep"
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def pieces(
     made = [str(path) for path in generated(dag, targets)]
     shown = [name for a in artefacts for name in dag.config[a.name].get("settings", ())]
     seed = dag.config["seeds"][0]
-    shown = [str(_generated(dag, name, seed).parent) for name in dict.fromkeys(shown)]
+    shown = [str(_generated(dag, name, seed).parent) for name in dict.fromkeys(shown)][:COLUMNS]
     files = [path for artefact in artefacts for path in artefact.paths]
     kept = out or Path("reports/recorded") / f"{dag.scale}-{dag.dataset}"
     snakemake = [python, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile", "--cores", cores]
@@ -143,7 +145,7 @@ def pieces(
             lambda: [sha256_of(path) for path in _there(shown)],
             makes=folder / SHEET,
         ),
-        Piece("keep", [["cp", "--", *files, str(folder)], _index(files, folder), _record(folder, kept)]),
+        Piece(KEEP, [["cp", "--", *files, str(folder)], _index(files, folder), _record(folder, kept)]),
     ]
     if bundled:
         archive = [python, "-m", "pipeline", "results", "--configfile", "bundle.yaml", "--out", "results.tar.gz"]
@@ -232,23 +234,25 @@ def _identity(piece: Piece, record: Mapping[str, Any]) -> str:
 def _run_piece(piece: Piece, folder: Path, record: dict[str, Any]) -> None:
     print(f"{piece.name}: begins", flush=True)
     log, text, start = folder / f"{piece.name}.log", "", time.monotonic()
+    before = record.get(piece.name, {}).get(SECONDS, []) if piece.identity is None else []
     log.unlink(missing_ok=True)
     for command in piece.commands:
         status, printed = _tee(command, log, piece.environment)
         text += printed
         if status:
+            if piece.identity is None:  # it goes on from there, so these seconds are part of what it takes
+                spent = {SECONDS: [*before, round(time.monotonic() - start, 1)]}
+                write_json(folder / MEASURED, record | {piece.name: spent})
             why = "out of memory" if status in (OUT_OF_MEMORY, -9) else f"exit status {status}"
             remedy = f"; {piece.remedy}" if piece.remedy else ""
             raise UserError(
                 f"{piece.name} failed ({why}; {log} has what it printed){remedy}: the same command goes on from there,"
                 f" and with `--without {piece.name}` goes on without"
             )
-    seconds = round(time.monotonic() - start, 1)
-    if piece.name == "keep":  # which has copied the record
+    if piece.name == KEEP:  # it has copied the record, which would then be another one
         return
-    before = record.get(piece.name, {}).get(SECONDS, []) if piece.identity is None else []
-    idle = "Nothing to be done" in text
-    about = {SECONDS: before if idle else [*before, seconds], **(piece.read(text) if piece.read else {})}
+    seconds = before if "Nothing to be done" in text else [*before, round(time.monotonic() - start, 1)]
+    about = {SECONDS: seconds, **(piece.read(text) if piece.read else {})}
     if piece.identity is not None:
         about[IDENTITY] = _identity(piece, record)
     write_json(folder / MEASURED, record | {piece.name: about})
@@ -310,5 +314,5 @@ def summary(folder: Path) -> str:
             )
     if "train" in record:
         minutes, starts = sum(record["train"][SECONDS]) / 60, len(record["train"][SECONDS])
-        lines.append(f"train: {minutes:.1f} min in {starts} starts that ended (of {BUDGET_MINUTES} at scale gpu)")
+        lines.append(f"train: {minutes:.1f} min in {starts} starts (of {BUDGET_MINUTES} at scale gpu)")
     return "\n".join(lines)

@@ -142,6 +142,15 @@ def test_a_piece_that_fails_ends_it_with_a_sentence_and_the_next_start_goes_on_f
         gpu.run(todo, tmp_path / "record", without=["secnd"])
 
 
+def test_what_a_failed_start_took_counts(tmp_path):
+    with pytest.raises(UserError, match=r"train failed \(exit status 1"):
+        gpu.run([piece("train", tmp_path, of=None, status=1)], tmp_path / "record")
+    gpu.run([piece("train", tmp_path, of=None)], tmp_path / "record")
+    idle = Piece("train", [[sys.executable, "-c", "print('Nothing to be done.')"]])
+    gpu.run([idle], tmp_path / "record")
+    assert len(read_json(tmp_path / "record/measured.json")["train"]["seconds"]) == 2
+
+
 def test_a_dry_run_writes_nothing(tmp_path, capfd):
     gpu.run([piece("first", tmp_path), piece("each", tmp_path, of=None)], tmp_path / "record", dry=True)
     assert capfd.readouterr().out == "first: to do\neach: asks what is left to do\n"
@@ -155,7 +164,7 @@ def test_what_was_measured_is_told_in_a_few_lines(tmp_path):
     assert gpu.summary(tmp_path).splitlines() == [
         "card: NVIDIA H200",
         "step_mar_lr: 61.5 samples/s at batch 32, 43.2 % of the measured 712 TFLOP/s (asked: 40%), 41 GB",
-        "train: 31.0 min in 2 starts that ended (of 45 at scale gpu)",
+        "train: 31.0 min in 2 starts (of 45 at scale gpu)",
     ]
 
 
