@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import interleaved, ratios, spread
-from benchmarks.networks import cast, wait_of
+from benchmarks.networks import cast, square_product, wait_of
 from benchmarks.options import Options
 from benchmarks.peers import cloned
 from benchmarks.result import Row, Target
+from methods.training.flops import counted
 
 PEER = "LTH14/mar"
 EDGES = ("class_emb", "z_proj", "diffloss.net.input_proj", "diffloss.net.final_layer")
@@ -34,6 +35,7 @@ class Ours:
 
     what: str
     model: nn.Module
+    precision: str
     call: Callable[[], Any]
     wanted: float
     tried: str
@@ -46,22 +48,23 @@ def sampling_row(
     """Its whole sampling loop for one object beside `ours`, a call that samples once from `model` with `settings`."""
     steps = min(settings["steps"], model.tokens)
     what = f"MAR-LR, {model.tokens} tokens, {steps} x {settings['diffusion_steps']} steps"
+    precision = params["sampling"]["precision"]
 
     def prepare(theirs: nn.Module) -> Callable[[], Any]:
         theirs.eval()
         labels = torch.zeros(1, dtype=torch.int64, device=options.device)
 
         def loop() -> Any:
-            with torch.no_grad(), cast(options, params["sampling"]["precision"]):
+            with torch.no_grad(), cast(options, precision):
                 return theirs.sample_tokens(
                     1, num_iter=steps, cfg=settings["guidance"], cfg_schedule="linear", labels=labels
                 )
 
         return loop
 
-    tried = "Few tokens leave both loops to their small calls: docs/log.md, `benchmarks, measured again`."
+    tried = "Few tokens leave both loops to their small calls: docs/log.md, `benchmarks, after the diffusion head`."
     mar = {**params["mar"], "diffusion_steps": settings["diffusion_steps"]}
-    return _row(Ours(what, model, ours, wanted, tried), mar, prepare, options)
+    return _row(Ours(what, model, precision, ours, wanted, tried), mar, prepare, options)
 
 
 def training_row(
@@ -81,7 +84,8 @@ def training_row(
         labels = torch.zeros(batch, dtype=torch.int64, device=options.device)
         return taken(theirs.train(), lambda _: theirs(latents, labels), EDGES)
 
-    return _row(Ours(what, model, ours, 1.5, tried), {**params["mar"], "diffusion_steps": 100}, prepare, options)
+    mar = {**params["mar"], "diffusion_steps": 100}
+    return _row(Ours(what, model, precision, ours, 1.5, tried), mar, prepare, options)
 
 
 def _row(
@@ -95,13 +99,15 @@ def _row(
         if isinstance(module, str):
             return Row(ours.what, "s", None, PEER, peer_status=module)
         theirs = _network(module, ours.model, mar, side).to(options.device)
-        calls = {"theirs": prepare(theirs), "ours": ours.call}
+        product = square_product(ours.precision, options.device, quick=options.quick)
+        calls = {"theirs": prepare(theirs), "ours": ours.call, "product": product.call}
         taken = interleaved(calls, rounds=7, seconds=1 if options.quick else 20, wait=wait_of(options.device))
     gain = ratios(taken["theirs"], taken["ours"])
     size, own = (sum(p.numel() for p in m.parameters()) / 1e6 for m in (theirs, ours.model))
     return Row(
         ours.what, "s", spread(taken["ours"]), PEER, spread(taken["theirs"]), ratio=gain,
-        limit=f"{own:.2f} M parameters beside its {size:.2f} M", not_compared=NOT_COMPARED,
+        limit=product.told(counted(ours.call)[1], taken["ours"], taken["product"]),
+        not_compared=f"{NOT_COMPARED}, {own:.2f} M parameters beside its {size:.2f} M",
         targets=(Target("ratio", ours.wanted, gain.median),), tried=ours.tried,
     )  # fmt: skip
 

@@ -37,8 +37,9 @@ from methods.training.weights import lowered
 
 SUMMARY = "MAR sampling: at most 64 steps (one a token), each of 100 diffusion steps, guidance on, one image"
 TOLERANCE = 1e-4
+WHOLE = "all four"
 VARIANTS = {
-    "all four": Plain(),
+    WHOLE: Plain(),
     "head computed for all tokens": Plain(conditions=False, two_passes=False, head=False),
     "guidance as two passes": Plain(conditions=False, all_tokens=False, head=False),
     "conditions encoded anew in each step": Plain(two_passes=False, all_tokens=False, head=False),
@@ -49,14 +50,14 @@ FEW = {"steps": 16, "diffusion_steps": 25}
 ON_CPU, ON_GPU = 1.5, 3.0
 """Times as fast as the plain loop."""
 TRIED = (
-    "The loop makes steps x diffusion steps small calls of the head, whatever the device. Graph capture and"
-    " compilation, which a GPU would gain by, were not tried."
+    "The loop makes steps x diffusion steps small calls of the head, whatever the device; what they need not compute is"
+    " left out, a line each. Graph capture and compilation, which a GPU would gain by, were not tried: none was there."
 )
 
 CURVED = (
-    "FLOPs leave out the softmax, which grows with the square of the tokens as attention's products do; from some 500"
-    " tokens on its scores are larger than a cache, and a processor waits for memory (docs/log.md, `the diffusion head"
-    " works ahead`)"
+    "from 512 to 1024 tokens attention's products grow by a factor of 5 and its softmax, which FLOPs leave out, by 6,"
+    " where the square is 4: both branches' scores are then 26 MB in bf16 and 52 MB in the softmax's float32 (7 and 13"
+    " before), larger than a cache; the rest doubles (docs/log.md, `where the curve of sampling bends`)"
 )
 """Why seconds bend upwards in the last interval of the growth."""
 
@@ -70,7 +71,7 @@ def run(options: Options) -> Outcome:
         settings = settings_of(params, name, options)
         precision = params["sampling"]["precision"]
         inputs = inputs_of(model, size, options.device)
-        error = agreement(model, inputs, {**settings, "temperature": 1.0})
+        error = agreement(model, inputs, settings)
         model = lowered(model, precision)  # as generation holds it
         calls = {"ours": sampler(model, inputs, settings, None, options, precision)}
         calls |= {k: sampler(model, inputs, settings, v, options, precision) for k, v in VARIANTS.items()}
@@ -88,7 +89,7 @@ def run(options: Options) -> Outcome:
         what = f"MAR-{name.upper()}, {model.tokens} tokens, {steps} x {settings['diffusion_steps']} steps"
         for variant in VARIANTS:
             gain = ratios(taken[variant], taken["ours"])
-            whole = variant == "all four"
+            whole = variant == WHOLE
             rows.append(
                 Row(
                     what,
@@ -110,8 +111,10 @@ def run(options: Options) -> Outcome:
     return Outcome("mar_sampling", tuple(rows), growth(options), (
         "Every plain line is the same model at the same steps and precision; `all four` is their sum.",
         "LTH14/mar takes square numbers of tokens only; MAR-HR's, where they are not square, have no row of it.",
-        "Samples are compared after 8 steps of 10 diffusion steps, relative to their largest magnitude.",
-        "What few steps cost in quality: reports/recorded/*/schedules.md.",
+        "Samples are compared at temperature 1, relative to their largest magnitude: `all four` after the steps that"
+        " are timed, single switches after 8 steps of 10 diffusion steps.",
+        "What few steps cost in quality was measured at scale `cpu` alone, 64 procedural and 100 scanned objects, one"
+        " seed: reports/recorded/*/schedules.md. At the paper's size it is not known.",
     ))  # fmt: skip
 
 
@@ -202,29 +205,41 @@ def sampler(
 
 
 def agreement(model: Any, inputs: tuple[Tensor, Tensor | None], settings: Mapping[str, Any]) -> dict[str, float]:
-    """Largest difference in float32 between our samples and each variant's, relative to their largest magnitude."""
-    few = {**settings, "steps": min(8, settings["steps"]), "diffusion_steps": min(10, settings["diffusion_steps"])}
-    ours = sample(model, *inputs, rngs=[numpy_rng("agreement")], params=few)
+    """Largest difference in float32 between our samples and each variant's, relative to their largest magnitude.
+
+    At temperature 1; all four at once after these settings' steps, one alone after 8 of 10 diffusion steps.
+    """
+    full = {**settings, "temperature": 1.0}
+    few = {**full, "steps": min(8, settings["steps"]), "diffusion_steps": min(10, settings["diffusion_steps"])}
     errors = {}
     for name, plain in VARIANTS.items():
-        other = plain_sampling.sample(model, *inputs, rngs=[numpy_rng("agreement")], params=few, plain=plain)
+        given = {"rngs": [numpy_rng("agreement")], "params": full if name == WHOLE else few}
+        ours = sample(model, *inputs, **given)
+        given["rngs"] = [numpy_rng("agreement")]
+        other = plain_sampling.sample(model, *inputs, **given, plain=plain)
         errors[name] = float((ours - other).abs().max() / ours.abs().max().clamp(min=1.0))
     return errors
 
 
 def growth(options: Options) -> tuple[Curve, ...]:
-    """Seconds against tokens, at 4 steps of 10 diffusion steps; the theory is the growth of FLOPs by formula."""
+    """Seconds against tokens, at 4 steps of 10 diffusion steps in the precision of generation.
+
+    The theory is the growth of FLOPs by formula.
+    """
     params, size = params_of("mar3d", options), sizes_of(options).image_size
+    precision = params["sampling"]["precision"]
     sizes = (4, 8, 16, 24, 32) if options.quick else (64, 128, 256, 512, 1024)
     settings = {**settings_of(params, "lr", options), "steps": 4, "diffusion_steps": 5 if options.quick else 10}
     calls, flops = {}, []
     for tokens in sizes:
         of_size = {**params, "latent": {**params["latent"], "tokens": {**params["latent"]["tokens"], "lr": tokens}}}
-        model = build(of_size, "lr", size, options.device)
-        calls[tokens] = sampler(model, inputs_of(model, size, options.device), settings, None, options, "fp32")
+        model = lowered(build(of_size, "lr", size, options.device), precision)
+        calls[tokens] = sampler(model, inputs_of(model, size, options.device), settings, None, options, precision)
         flops.append(theory.sampling(params, settings, tokens, size))
     taken = interleaved(calls, rounds=3 if options.quick else 5, seconds=30, wait=wait_of(options.device))
     costs = tuple(spread(taken[tokens]) for tokens in sizes)
     expected, last = slope(sizes, flops)[0], last_exponent(sizes, flops)
     why = "FLOPs by formula, benchmarks/theory.py (attention is quadratic)"
-    return (Curve("sampling", "tokens", "s", sizes, costs, expected, why, tried=CURVED, theory_last=last),)
+    return (
+        Curve(f"sampling, {precision}", "tokens", "s", sizes, costs, expected, why, tried=CURVED, theory_last=last),
+    )

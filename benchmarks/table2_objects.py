@@ -14,22 +14,25 @@ import torch
 from benchmarks.dense import dense_values
 from benchmarks.finished import Finished
 from benchmarks.measure import interleaved, ratios, spread
-from benchmarks.networks import wait_of
+from benchmarks.networks import square_product, wait_of
 from benchmarks.options import Options
 from benchmarks.plain import sampling as plain_sampling
-from benchmarks.result import Equality, Row
+from benchmarks.result import Equality, Row, Target
+from benchmarks.scoring import A_PAIR, TRIED, search_alone
+from benchmarks.scoring_same import SCIPYS, by_scipy, columns_error
 from core.errors import UserError
 from core.randomness import numpy_rng
 from data.store import Sample, Split
-from evaluation import open3d_bridge, protocol
+from evaluation import protocol
 from evaluation import score as scoring
 from evaluation.load import Triangles, clean
 from methods.contract import Mesh
 from methods.mar3d import decoding
 from methods.mar3d import method as mar3d
 from methods.registry import resolve
+from methods.training.flops import counted
 
-GENERATED, SCORED = "plain: sampling plainly, dense grids", "plain: SciPy's trees"
+GENERATED = "plain: sampling plainly, dense grids"
 OBJECTS, COMPARED, PAIRS = 16, 8, 4
 """Test objects that are generated; generated in float32 as well and scored; timed when scored."""
 TOLERANCE, SCORES = 1e-3, 1e-6
@@ -84,7 +87,10 @@ def plain_generation() -> Iterator[None]:
 def generated(made: Finished, options: Options, own: Callable[[], Any], other: Callable[[], Any]) -> Row:
     """Seconds of an object; equality of the scores in float32, where batches do not change the rounding much."""
     rounds, wait = 3 if options.quick else 5, wait_of(options.device)
-    taken = interleaved({"ours": own, "plain": other}, rounds=rounds, seconds=50, wait=wait)
+    precision = resolve("mar3d", "full", made.scale).params["sampling"]["precision"]
+    product = square_product(precision, options.device, quick=options.quick)
+    calls = {"ours": own, "plain": other, "product": product.call}
+    taken = interleaved(calls, rounds=rounds, seconds=50, wait=wait)
     samples = tested(made, options)
     exact, compared = loaded(made, options, "fp32"), samples[:COMPARED]
     error = largest_difference(_meshes(exact, compared), _plainly(exact, compared), compared)
@@ -99,6 +105,7 @@ def generated(made: Finished, options: Options, own: Callable[[], Any], other: C
         equality=Equality(
             f"F@0.1 and CD-avg under v1, float32, largest difference of {len(compared)} objects", error, TOLERANCE
         ),
+        limit=product.told(counted(own)[1], taken["ours"], taken["product"]),
         group=GROUP,
     )
 
@@ -131,27 +138,23 @@ def scored(made: Finished, options: Options) -> Row:
         return [_score(mesh, sample) for mesh, sample in found]
 
     def with_scipy() -> list[dict[str, Any]]:
-        with patch.object(open3d_bridge.Tree, "__init__", scipy_tree):
+        with by_scipy():
             return score()
 
     taken = interleaved({"ours": score, "plain": with_scipy}, rounds=3, seconds=40)  # on the processor, wherever
-    pairs = zip(score(), with_scipy(), strict=True)
-    error = max(abs(a[key] - b[key]) for a, b in pairs for key in ("fscore_0.1", "cd_avg", "nc"))
+    error = max(columns_error(a, b) for a, b in zip(score(), with_scipy(), strict=True))
     each = 1 / len(found)
+    seconds = spread(taken["ours"]).times(each)
     return Row(
         f"scoring of a generated object under v1, mean of {len(found)}",
         "s",
-        spread(taken["ours"]).times(each),
-        SCORED,
+        seconds,
+        SCIPYS,
         spread(taken["plain"]).times(each),
         ratio=ratios(taken["plain"], taken["ours"]),
-        equality=Equality(f"F@0.1, CD-avg and NC, largest difference of {len(found)} pairs", float(error), SCORES),
+        equality=Equality(f"every column of {len(found)} pairs", error, SCORES),
+        limit=search_alone(protocol.load("v1")),
+        targets=(Target(A_PAIR, 1.0, seconds.median, "at most", "s"),),
+        tried=TRIED,
         group=GROUP,
     )
-
-
-def scipy_tree(self: open3d_bridge.Tree, points: np.ndarray) -> None:
-    """As `Tree` is built where Open3D is not installed."""
-    from scipy.spatial import cKDTree
-
-    self._index, self._scipy = None, cKDTree(points)

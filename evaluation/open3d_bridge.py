@@ -15,6 +15,10 @@ from scipy.spatial import cKDTree
 
 from core.errors import UserError
 
+SCIPY = {"balanced_tree": False, "compact_nodes": False, "leafsize": 128}
+"""Of SciPy's tree. Many samples of flat faces share a coordinate: its own settings, which split at the median down to
+leaves of 16, take up to three times as long over them (docs/log.md, `SciPy's tree at its best, and manifolds`)."""
+
 
 @functools.cache
 def load() -> ModuleType:
@@ -54,7 +58,7 @@ class Tree:
         try:
             core = load().core
         except UserError:
-            self._index, self._scipy = None, cKDTree(points)
+            self._index, self._scipy = None, cKDTree(points, **SCIPY)
             return
         self._tensor = core.Tensor
         with one_thread():

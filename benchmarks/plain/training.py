@@ -1,19 +1,22 @@
-"""Training steps written plainly: MAR's loss with every token in the diffusion head, attention by the fused kernel."""
+"""Training steps written plainly: every token in MAR's diffusion head, fused attention, torch's own optimisers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
 
 from methods.layers import attention
 from methods.layers.diffusion import Diffusion
 from methods.mar3d.mar import MaskedAutoregressive, mask_ratio
+from methods.training import optimiser
 
 
 @contextmanager
@@ -32,6 +35,19 @@ def written_out_attention() -> Iterator[None]:
 
     with patch.object(attention, "attend", attend):
         yield
+
+
+def torchs_optimisers(
+    module: nn.Module, params: Mapping[str, Any], lr: float, edges: Iterable[str] = ()
+) -> list[Optimizer]:
+    """As `build_optimisers`, but torch's Muon, one matrix after another, and AdamW as it comes, not fused."""
+    with patch.object(optimiser, "BatchedMuon", Muon):
+        built = optimiser.build_optimisers(module, params, lr, edges)
+    for each in built:
+        if isinstance(each, AdamW):
+            for group in each.param_groups:
+                group["fused"] = None
+    return built
 
 
 def all_tokens_loss(

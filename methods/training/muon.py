@@ -1,7 +1,7 @@
-"""Muon for a GPU: matrices of equal shape are orthogonalised together.
+"""Muon that orthogonalises matrices of equal shape together.
 
-torch's own takes one after the other, some thirty kernels each, so that a GPU waits for thousands of launches at every
-step. Same results to rounding; on a CPU, which waits for none, torch's own is used.
+torch's own takes one after the other, some thirty calls each: a GPU waits for thousands of launches at every step, and
+a CPU for calls whose products are small (docs/log.md, `optimisers on a CPU`). Same results to rounding of bfloat16.
 """
 
 from __future__ import annotations

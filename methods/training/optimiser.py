@@ -38,11 +38,6 @@ def split_parameters(module: nn.Module, edges: Iterable[str]) -> tuple[list[nn.P
     return hidden, rest
 
 
-def on_gpu(parameters: Iterable[nn.Parameter]) -> bool:
-    """Whether all of them are."""
-    return all(p.is_cuda for p in parameters)
-
-
 def build_optimisers(
     module: nn.Module, params: Mapping[str, Any], lr: float, edges: Iterable[str] = ()
 ) -> list[torch.optim.Optimizer]:
@@ -52,8 +47,8 @@ def build_optimisers(
     `adamw_lr` (peak rate of the rest).
     """
     hidden, rest = split_parameters(module, edges)
-    gpu = on_gpu(hidden + rest)
-    adamw = {"betas": tuple(params["betas"]), "eps": params["eps"], "fused": gpu or None}  # None: as PyTorch chooses
+    fused = not any(p.is_meta for p in hidden + rest)  # shapes alone, without numbers, have no fused kernel
+    adamw = {"betas": tuple(params["betas"]), "eps": params["eps"], "fused": fused}
     if params["name"] == "adamw":
         groups = [{"params": hidden, "weight_decay": params["weight_decay"]}, {"params": rest, "weight_decay": 0.0}]
         return [torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, **adamw)]
@@ -65,8 +60,7 @@ def build_optimisers(
                 "ns_steps": params["ns_steps"],
                 "weight_decay": params["weight_decay"],
             }
-            chosen = BatchedMuon if gpu else torch.optim.Muon
-            optimisers.append(chosen(hidden, lr=lr, nesterov=True, adjust_lr_fn="match_rms_adamw", **muon))
+            optimisers.append(BatchedMuon(hidden, lr=lr, nesterov=True, adjust_lr_fn="match_rms_adamw", **muon))
         if rest:
             optimisers.append(torch.optim.AdamW(rest, lr=params["adamw_lr"], weight_decay=0.0, **adamw))
         return optimisers

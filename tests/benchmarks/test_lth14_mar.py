@@ -42,7 +42,8 @@ def test_a_training_step_of_both_is_measured(options):
     assert row.cost.n == row.peer_cost.n == row.ratio.n
     params, batch = params_of("mar3d", options), training_step.lr_step(options).batch
     hidden = params["mar"]["width"] * (params["latent"]["channels"] + 1)
-    assert f"beside its {hidden / 1e6:.2f} M" in row.limit
+    assert f"beside its {hidden / 1e6:.2f} M" in row.not_compared
+    assert "of the rate of a square matrix product in the same rounds" in row.limit
     assert f"batch {batch}" in row.what
 
 

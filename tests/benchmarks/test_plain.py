@@ -1,6 +1,7 @@
 """The plain code is the same algorithm, and a difference is seen where there is one."""
 
 import itertools
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from benchmarks.plain import alignment, brute_force, sampling
 from benchmarks.plain.sampling import Plain
 from benchmarks.result import Row
 from core.randomness import numpy_rng
-from evaluation import protocol
+from evaluation import open3d_bridge, protocol
+from evaluation import score as scoring
 from methods.mar3d.sampling import sample
 
 QUICK = Options(quick=True)
@@ -50,6 +52,13 @@ def test_agreement_fails_where_the_plain_loop_is_changed(monkeypatch):
     model = build(params, "lr", 32, "cpu")
     inputs, settings = inputs_of(model, 32, "cpu"), settings_of(params, "lr", QUICK)
     assert max(mar_sampling.agreement(model, inputs, settings).values()) <= mar_sampling.TOLERANCE
+    asked = []
+    monkeypatch.setattr(
+        mar_sampling, "sample", lambda *a, params, **k: asked.append(params) or sample(*a, params=params, **k)
+    )
+    mar_sampling.agreement(model, inputs, {**settings, "steps": 16, "diffusion_steps": 12})
+    lengths = [(params["steps"], params["diffusion_steps"]) for params in asked]
+    assert lengths == [(16, 12)] + [(8, 10)] * (len(mar_sampling.VARIANTS) - 1)  # all four as they are timed
     monkeypatch.setattr(sampling, "guidance", lambda *_, **__: 9.0)
     assert min(mar_sampling.agreement(model, inputs, settings).values()) > mar_sampling.TOLERANCE
 
@@ -67,18 +76,60 @@ def test_all_tokens_in_the_head_is_the_same_loss_and_gradient(build_step):
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-3)
 
 
-def test_other_attention_is_the_same_loss():
+def apart(step, loss, attention=nullcontext):
+    return training_step.difference(step, loss, attention, "fp32", QUICK)
+
+
+def test_other_attention_has_the_same_loss_and_gradients():
     step = training_step.dit_step(QUICK)
     for other in (training_step.fused_attention, training_step.written_out_attention):
-        assert training_step.loss_error(step, step.loss, other) < training_step.TOLERANCE
+        assert apart(step, step.loss, other) < training_step.TOLERANCE
 
 
-def test_a_changed_loss_is_seen_as_a_difference():
+def test_another_loss_or_another_gradient_is_seen_as_a_difference():
     step = training_step.vae_step(QUICK)
-    assert (
-        training_step.loss_error(step, lambda g: step.loss(g) * 1.001, training_step.nullcontext)
-        > training_step.TOLERANCE
-    )
+    weight = next(step.module.parameters())
+
+    def same_value(generator):
+        nothing = weight.sum() - weight.sum().detach()  # 0, with a gradient
+        return step.loss(generator) + nothing
+
+    assert apart(step, step.loss) == 0
+    assert apart(step, lambda g: step.loss(g) * 1.001) > training_step.TOLERANCE
+    assert apart(step, same_value) > training_step.TOLERANCE
+    assert step.module.training
+    assert all(p.grad is None for p in step.module.parameters())
+
+
+def test_torchs_own_optimisers_make_the_same_update_and_another_one_is_seen():
+    step = training_step.vae_step(QUICK)
+    before = [p.detach().clone() for p in step.module.parameters()]
+    built = training_step.torchs_optimisers(step.module, step.optimiser, 1e-3, step.edges)
+    assert [type(o) for o in built] == [torch.optim.Muon, torch.optim.AdamW]
+    assert not any(group["fused"] for group in built[1].param_groups)
+    assert training_step.update_error(step) <= training_step.UPDATE
+
+    def doubled(module, params, lr, edges):
+        return training_step.build_optimisers(module, params, 2 * lr, edges)
+
+    assert training_step.update_error(step, doubled) > training_step.UPDATE
+    assert all(map(torch.equal, before, step.module.parameters()))
+
+
+def test_curves_are_of_the_precision_that_a_run_has(monkeypatch):
+    asked = []
+    monkeypatch.setattr(mar_sampling, "sampler", lambda *given: asked.append(given[-1]) or (lambda: None))
+    (curve,) = mar_sampling.growth(QUICK)
+    assert set(asked) == {networks.params_of("mar3d", QUICK)["sampling"]["precision"]} == {curve.label.split()[-1]}
+
+    def loss(loss, attention, precision, options):
+        asked.append(precision)
+        return torch.zeros((), requires_grad=True)
+
+    asked.clear()
+    monkeypatch.setattr(training_step, "_loss", loss)
+    curves = training_step.growth(QUICK)
+    assert set(asked) == {training_step.lr_step(QUICK).precision} == {curve.label.split()[-1] for curve in curves}
 
 
 def test_the_parts_of_a_step_are_the_whole():
@@ -151,6 +202,17 @@ def test_a_whole_score_is_that_of_brute_force_and_another_icp_is_seen(monkeypatc
     assert scoring_same.score_error("chair", recipe) <= scoring_same.TOLERANCE
     monkeypatch.setattr(alignment, "fitted", lambda *_, **__: np.eye(4))
     assert scoring_same.score_error("chair", recipe) > scoring_same.TOLERANCE
+
+
+def test_a_score_by_scipys_trees_is_the_same_and_another_start_is_none():
+    recipe, meshes = scoring_same.small(protocol.load("v1")), scoring_same.pair("chair")
+    ours = scoring.score(*meshes, recipe, name="chair")
+    with scoring_same.by_scipy():
+        assert open3d_bridge.Tree(np.zeros((3, 3)))._index is None
+        theirs = scoring.score(*meshes, recipe, name="chair")
+    assert scoring_same.columns_error(ours, theirs) <= scoring_same.TOLERANCE
+    assert scoring_same.columns_error(ours, {**theirs, "nc": theirs["nc"] + 0.1}) == pytest.approx(0.1)
+    assert scoring_same.columns_error(ours, {**theirs, "start": "another"}) == float("inf")
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.3])

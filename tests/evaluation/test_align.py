@@ -142,6 +142,16 @@ def test_without_open3d_protocols_without_alignment_give_the_same_numbers(monkey
     assert found == pytest.approx(expected, rel=1e-3, nan_ok=True)
 
 
+def test_without_open3d_the_tree_is_scipys_with_settings_for_flat_faces(monkeypatch, fresh):
+    monkeypatch.setitem(sys.modules, "open3d", None)
+    points, queries = (numpy_rng("flat", name).normal(size=(3000, 3)) for name in ("points", "queries"))
+    points[:, 1] = 0.5  # a face along two axes
+    tree = Tree(points)
+    assert tree._scipy.leafsize == open3d_bridge.SCIPY["leafsize"]
+    for found, expected in zip(tree.query(queries), cKDTree(points).query(queries), strict=True):
+        assert np.array_equal(found, expected)
+
+
 def test_without_libusb_one_line_says_what_to_install(monkeypatch, fresh):
     original = builtins.__import__
 

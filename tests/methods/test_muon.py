@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from methods.training import optimiser
 from methods.training.muon import BatchedMuon
+from methods.training.optimiser import build_optimisers
 
 SETTINGS = {"lr": 1e-2, "momentum": 0.95, "ns_steps": 5, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
 SHAPES = [(24, 24), (48, 24), (24, 24), (24, 48), (48, 24), (8, 8)]
@@ -59,10 +59,15 @@ def test_more_matrices_of_a_shape_take_no_more_operations():
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
-def test_a_gpu_takes_them_together(monkeypatch, on_gpu):
-    monkeypatch.setattr(optimiser, "on_gpu", lambda parameters: on_gpu)
-    monkeypatch.setattr(torch.optim, "AdamW", lambda *_, **named: None)  # fused, it refuses a CPU
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_every_device_takes_them_together_and_the_rest_by_a_fused_kernel(device):
     params = {"name": "muon", "betas": (0.9, 0.99), "eps": 1e-8, "adamw_lr": 1e-3, "weight_decay": 0.1}
-    first, _ = optimiser.build_optimisers(nn.Linear(4, 4), params | {"momentum": 0.95, "ns_steps": 5}, 1e-2)
-    assert type(first) is (BatchedMuon if on_gpu else torch.optim.Muon)
+    module = nn.Linear(4, 4, device=device)
+    built = build_optimisers(module, params | {"momentum": 0.95, "ns_steps": 5}, 1e-2)
+    assert [type(o) for o in built] == [BatchedMuon, torch.optim.AdamW]
+    assert built[1].param_groups[0]["fused"] is (device == "cpu")  # no kernel for shapes alone
+    for p in module.parameters():
+        p.grad = torch.zeros_like(p)
+    for o in built:
+        o.step()
+    assert all(o.state for o in built)

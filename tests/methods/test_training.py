@@ -38,7 +38,7 @@ def test_muon_takes_hidden_matrices_only():
     hidden, rest = split_parameters(network(), ["0.", "5."])
     assert [tuple(p.shape) for p in hidden] == [(8, 8)]
     assert len(rest) == 7
-    assert [type(o).__name__ for o in build_optimisers(network(), OPTIMISER, 1e-2, ["0."])] == ["Muon", "AdamW"]
+    assert [type(o).__name__ for o in build_optimisers(network(), OPTIMISER, 1e-2, ["0."])] == ["BatchedMuon", "AdamW"]
 
 
 def test_unknown_optimiser_is_one_sentence():
