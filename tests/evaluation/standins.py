@@ -21,11 +21,8 @@ KNN = namedtuple("KNN", "dists idx knn")
 
 
 def _squares(p1: Tensor, p2: Tensor) -> Tensor:
-    assert (
-        p1.dtype == p2.dtype in (torch.float32, torch.float64)
-        and p1.ndim == p2.ndim == 3
-        and p1.shape[2] == p2.shape[2] == 3
-    )
+    assert p1.dtype == p2.dtype and p1.is_floating_point() and p1.ndim == p2.ndim == 3
+    assert p1.shape[2] == p2.shape[2] == 3
     assert p1.shape[0] == p2.shape[0]
     return (p1[:, :, None] - p2[:, None]).square().sum(-1)
 
