@@ -1,13 +1,15 @@
-"""Who finds nearest neighbours, and what a picture sees: the CPU path, or pytorch3d or kaolin on a GPU, where one of
-them is installed.
+"""Who finds nearest neighbours, which cells lie inside, and what a picture sees: the CPU path, or pytorch3d or kaolin
+on a GPU, where one of them is installed.
 
     backend: auto | cpu | pytorch3d | kaolin
 
-`auto` is pytorch3d or else kaolin where it is installed and CUDA is there, and the CPU path everywhere else. A backend
-says only which sample is the nearest; distances are computed from the coordinates in float64, as on the CPU, so that
-numbers agree to rounding. Samples are drawn on the CPU whatever the backend, by named random streams, unless
-`sampler: backend` is asked for: a row must not depend on the machine that scored it. Of pictures of meshes, pytorch3d
-says only which face a pixel sees; kaolin is not asked.
+`auto` is pytorch3d or else kaolin where it is installed and CUDA shows a GPU, and the CPU path everywhere else; in the
+workflow a scoring is shown a GPU only where a backend is named (evaluation/README.md says why). A backend says only
+which sample is the nearest; distances are computed from the coordinates in float64, as on the CPU, so that numbers
+agree to rounding. Samples are drawn on the CPU whatever the backend, by named random streams, unless `sampler: backend`
+is asked for: a row must not depend on the machine that scored it. Of pictures of meshes, pytorch3d says only which face
+a pixel sees. Of watertight meshes, kaolin says which cells of a grid lie inside. What a backend does not do, or not for
+some mesh, the CPU path does.
 
 Nothing heavy is imported until a backend other than `cpu` is used.
 """
@@ -33,6 +35,23 @@ INSTALLATION = {
     "kaolin": "https://kaolin.readthedocs.io/en/latest/notes/installation.html",
 }
 """Each project's own installation page; the CPU path uses Open3D where it is installed, and else SciPy."""
+
+NEIGHBOURS, SAMPLES, INSIDE, RASTERISER = "neighbours", "samples", "inside tests", "rasteriser"
+USES = {
+    NEIGHBOURS: {
+        "cpu": "a tree of Open3D, or else of SciPy",
+        "pytorch3d": "ops.knn_points",
+        "kaolin": "metrics.pointcloud.sided_distance",
+    },
+    SAMPLES: {
+        "cpu": "named random streams of NumPy",
+        "pytorch3d": "ops.sample_points_from_meshes",
+        "kaolin": "ops.mesh.sample_points",
+    },
+    INSIDE: {"cpu": "winding numbers along columns of cells", "kaolin": "ops.mesh.check_sign"},
+    RASTERISER: {"cpu": "rays of Embree", "pytorch3d": "renderer.MeshRasterizer"},
+}
+"""What is used for what, by backend: a backend that has nothing for a use leaves it to the CPU path."""
 
 
 class Index(Protocol):
@@ -62,13 +81,25 @@ class Choice:
 
     def record(self) -> str:
         """For the record of rows: empty for the CPU path, else backend, version, device and sampler."""
-        return "" if self.backend == "cpu" else f"{self._named()}, sampler {self.sampler}"
+        if self.backend == "cpu":
+            return ""
+        inside = ", inside tests" if self.of(INSIDE) != "cpu" else ""
+        return f"{self.named()}, sampler {self.sampler}{inside}"
 
     def rasteriser(self) -> str:
         """For the note of a picture: backend, version and device; empty where the CPU path casts rays."""
-        return self._named() if self.backend == "pytorch3d" else ""
+        return self.named() if self.of(RASTERISER) != "cpu" else ""
 
-    def _named(self) -> str:
+    def of(self, use: str) -> str:
+        """Who does one of `USES`: the backend by its name, or `cpu`."""
+        if use == SAMPLES and self.sampler == "cpu":
+            return "cpu"
+        return self.backend if self.backend in USES[use] else "cpu"
+
+    def named(self) -> str:
+        """The backend with its version and device; of the CPU path its name alone."""
+        if self.backend == "cpu":
+            return "cpu"
         from evaluation import accelerated
 
         version = installed_version(self.backend) or "unknown version"
@@ -148,7 +179,7 @@ def using(choice: Choice) -> Iterator[None]:
 
 def index(points: np.ndarray) -> Index:
     """An index over points (n, 3) float64, of the backend in use."""
-    if _used.backend == "cpu":
+    if _used.of(NEIGHBOURS) == "cpu":
         from evaluation.open3d_bridge import Tree
 
         return Tree(points)
@@ -161,11 +192,24 @@ def draw(
     vertices: np.ndarray, faces: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Points and unit normals, each (n, 3) float64, drawn by the backend in use; None where the CPU path draws them."""
-    if _used.sampler == "cpu":
+    if _used.of(SAMPLES) == "cpu":
         return None
     from evaluation import accelerated
 
     return accelerated.draw(vertices, faces, n, rng, _used.backend)
+
+
+def inside(cells: np.ndarray, faces: np.ndarray, resolution: int) -> np.ndarray | None:
+    """Which cells of a grid have their centre inside a watertight mesh, by the backend in use.
+
+    cells (n, 3): vertices in units of cells, the centre of cell i at i. faces (m, 3). Returns (resolution,) * 3 bool,
+    indexed x, y, z; None where the CPU path is to say: without kaolin, and of a mesh that it is not asked about.
+    """
+    if _used.of(INSIDE) == "cpu":
+        return None
+    from evaluation import accelerated
+
+    return accelerated.inside(cells, faces, resolution)
 
 
 def visible(points: np.ndarray, faces: np.ndarray, *, tangent: float, size: int) -> np.ndarray | None:
@@ -174,7 +218,7 @@ def visible(points: np.ndarray, faces: np.ndarray, *, tangent: float, size: int)
     points (n, 3): in camera axes (right, up, backward), before the camera. faces (m, 3), seen from both sides. tangent:
     of half the field of view. Returns (size, size) int64, the upper row first, -1 where no face is seen.
     """
-    if _used.backend != "pytorch3d":
+    if _used.of(RASTERISER) == "cpu":
         return None
     from evaluation import accelerated
 

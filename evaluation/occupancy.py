@@ -4,7 +4,8 @@ Every column of cell centres is one line through the mesh; a crossing changes th
 beyond it by one, with the sign of the face. The crossings are found by rasterising the triangles, with a rule for
 ties that both triangles at an edge share: a line through a vertex or along an edge is never counted twice or missed.
 For a closed mesh one axis is exact. For an open one the mean over the six axis directions stands in for the
-generalised winding number, which is the mean over all directions.
+generalised winding number, which is the mean over all directions. A backend may say it of a closed mesh instead
+(`evaluation.backends.inside`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+
+from evaluation import backends
 
 CHUNK = 1 << 21  # triangle-column pairs at a time: bounds the memory
 
@@ -23,6 +26,9 @@ def occupancy(vertices: np.ndarray, faces: np.ndarray, resolution: int, *, water
     """
     cells = (np.asarray(vertices, dtype=np.float64) + 1.0) * (resolution / 2) - 0.5  # centre of cell i is at i
     if watertight:
+        found = backends.inside(cells, faces, resolution)
+        if found is not None:
+            return found
         return np.abs(_winding(cells, faces, resolution, axis=2)) > 0.5
     mean = sum(_winding(cells, faces, resolution, axis=axis) for axis in range(3)) / 3
     return np.abs(mean) > 0.5

@@ -13,7 +13,7 @@ rule score:
     params:
         run=dag.score_arguments,
         code=dag.score_code,
-    threads: 2
+    threads: dag.threads_of_score
     resources:
         gpu=dag.gpus_of_score,
         mem_mb=needs.memory("score", dag.scale),

@@ -36,6 +36,8 @@ RUNS = "runs"
 NOT_PREPARE = ("preview", "quarantine", "images", "names", "catalogue", "choose")
 USUAL = {"backend": "auto", "sampler": "cpu"}
 """Of `evaluation:`, what the commands do when they are not told otherwise."""
+PROCESSES, PROCESSES_ON_A_GPU = 2, 8
+"""Of a scoring, one thread each."""
 READER = ("data/store.py", "data/views.py", "data/quantise.py")
 
 
@@ -266,17 +268,23 @@ class Dag:
     # ------------------------------------------------------------ evaluation and reports
 
     def gpus_of_score(self, wildcards: Any) -> int:
-        """GPUs that a scoring asks for: one where it is shown and the backend would use it; without, it sees none."""
+        """GPUs that a scoring asks for: one where it is shown and a backend that uses it is named; else it sees none.
+
+        `auto` asks for none: scorings then run beside each other and beside the trainings, which need the card more.
+        """
         return self._gpus_of_backend("pytorch3d", "kaolin")
 
+    def threads_of_score(self, wildcards: Any) -> int:
+        """Processes of a scoring: where it holds a card, they share it, and no other scoring can start."""
+        return PROCESSES_ON_A_GPU if self.gpus_of_score(wildcards) else PROCESSES
+
     def gpus_of_report(self, name: str) -> int:
-        """The same for a table or a figure: pytorch3d draws meshes, kaolin does not."""
+        """GPUs that a table or a figure asks for, by the same rule: pytorch3d draws meshes, kaolin does not."""
         return self._gpus_of_backend("pytorch3d") if "backend" in ARTEFACTS[name].options else 0
 
     def _gpus_of_backend(self, *able: str) -> int:
-        chosen = self.config["evaluation"].get("backend", "auto")
-        used = [name for name in able if chosen in ("auto", name)]
-        return int(cards.shows_any() and any(importlib.util.find_spec(name) for name in used))
+        chosen = self.config["evaluation"].get("backend", USUAL["backend"])
+        return int(cards.shows_any() and chosen in able and importlib.util.find_spec(chosen) is not None)
 
     def score_arguments(self, wildcards: Any) -> str:
         """The command line of a scoring, without seed, threads and output."""

@@ -21,7 +21,8 @@ KNN = namedtuple("KNN", "dists idx knn")
 
 
 def _squares(p1: Tensor, p2: Tensor) -> Tensor:
-    assert p1.dtype == p2.dtype == torch.float32 and p1.ndim == p2.ndim == 3 and p1.shape[2] == p2.shape[2] == 3
+    assert p1.dtype == p2.dtype and p1.is_floating_point() and p1.ndim == p2.ndim == 3
+    assert p1.shape[2] == p2.shape[2] == 3
     assert p1.shape[0] == p2.shape[0]
     return (p1[:, :, None] - p2[:, None]).square().sum(-1)
 
@@ -30,7 +31,8 @@ def knn_points(
     p1, p2, lengths1=None, lengths2=None, norm=2, K=1, version=-1, return_nn=False, return_sorted=True
 ) -> KNN:
     """pytorch3d.ops.knn_points: squared distances and int64 indices, each (N, P1, K)."""
-    assert lengths1 is None and lengths2 is None and norm == 2 and not return_nn
+    assert lengths1 is None and lengths2 is None and norm == 2 and not return_nn and p2.shape[1] >= K
+    assert p1.dtype == torch.float32, "there, the CPU kernel takes nothing else"
     dists, idx = _squares(p1, p2).topk(K, dim=2, largest=False)
     return KNN(dists, idx, None)
 
@@ -145,21 +147,24 @@ def sample_points(vertices, faces, num_samples, areas=None, face_features=None):
 
 
 def check_sign(verts, faces, points, hash_resolution=512):
-    """kaolin.ops.mesh.check_sign: whether a ray along +z from each point meets an odd number of faces, (B, P) bool."""
+    """kaolin.ops.mesh.check_sign: whether a ray from each point meets an odd number of faces, (B, P) bool.
+
+    As in its kernel for CUDA, the ray goes along +x and is ten longest sides of the mesh long; a ray that meets an edge
+    is here counted with neither face.
+    """
     assert faces.dtype == torch.int64 and verts.ndim == points.ndim == 3 and faces.ndim == 2
-    assert verts.shape[2] == faces.shape[1] == points.shape[2] == 3
-    corners, p = verts[0][faces].double(), points[0].double()
-    x, y = p[:, None, 0], p[:, None, 1]
-    signs = []
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        start, end = corners[None, :, i], corners[None, :, j]
-        side = (end[..., 0] - start[..., 0]) * (y - start[..., 1]) - (end[..., 1] - start[..., 1]) * (x - start[..., 0])
-        signs.append(side > 0)
-    within = (signs[0] == signs[1]) & (signs[1] == signs[2])
-    normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[None]
-    offset = p[:, None] - corners[None, :, 0]
-    height = (normal * offset).sum(-1) / normal[..., 2]  # how far above the plane, along z
-    return ((within & (height < 0)).sum(1) % 2 == 1)[None]
+    assert verts.shape[2] == faces.shape[1] == points.shape[2] == 3 and verts.dtype == points.dtype
+    ray = 10 * (verts[0].amax(0) - verts[0].amin(0)).max()
+    count = torch.zeros(points.shape[1], dtype=torch.int64)
+    _, y, z = points[0].unbind(1)
+    for corners in verts[0][faces]:
+        ends = [(corners[i], corners[(i + 1) % 3]) for i in range(3)]
+        sides = [(b[1] - a[1]) * (z - a[2]) - (b[2] - a[2]) * (y - a[1]) for a, b in ends]
+        within = torch.stack(sides).sign().sum(0).abs() == 3
+        normal = torch.linalg.cross(corners[1] - corners[0], corners[2] - corners[0])
+        ahead = ((corners[0] - points[0]) * normal).sum(1) / normal[0]
+        count += within & (ahead > 0) & (ahead < ray)
+    return (count % 2 == 1)[None]
 
 
 # The corners of a cube are numbered with x in the lowest bit: an edge joins two numbers that differ in one bit.

@@ -173,8 +173,9 @@ def test_a_gpu_is_asked_for_only_where_one_is_visible(monkeypatch, value, gpus):
     ("backend", "installed", "visible", "gpus", "of_figure"),
     [
         ("auto", (), "0", 0, 0),  # the CPU path
-        ("auto", ("kaolin",), "0", 1, 0),  # which draws no meshes
-        ("auto", ("kaolin",), "", 0, 0),
+        ("auto", ("kaolin", "pytorch3d"), "0", 0, 0),  # the card is for the trainings
+        ("kaolin", ("kaolin",), "0", 1, 0),  # which draws no meshes
+        ("kaolin", ("kaolin",), "", 0, 0),
         ("cpu", ("kaolin", "pytorch3d"), "0", 0, 0),
         ("pytorch3d", ("pytorch3d",), "0,1", 1, 1),
         ("pytorch3d", ("pytorch3d",), "", 0, 0),  # which then runs on the CPU
@@ -186,21 +187,33 @@ def test_a_scoring_or_a_figure_asks_for_a_gpu_only_where_its_backend_would_use_o
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
     found = dag(evaluation={"backend": backend})
-    assert found.gpus_of_score(wildcards(method="mar3d")) == gpus
+    row = wildcards(method="mar3d")
+    assert found.gpus_of_score(row) == gpus
+    assert found.threads_of_score(row) == (8 if gpus else 2)
     assert found.gpus_of_report("figure3") == of_figure
     assert found.gpus_of_report("table2") == 0
 
 
-@pytest.mark.parametrize(("visible", "gpus"), [("", 0), ("0", 1)])
-def test_a_scoring_locks_its_card_as_a_training_does_or_sees_none(tmp_path, visible, gpus):
+@pytest.mark.parametrize(
+    ("backend", "visible", "gpus"), [("pytorch3d", "", 0), ("pytorch3d", "0", 1), ("auto", "0", 0)]
+)
+def test_a_scoring_locks_its_card_as_a_training_does_or_sees_none(tmp_path, backend, visible, gpus):
     (tmp_path / "site/pytorch3d").mkdir(parents=True)
     (tmp_path / "site/pytorch3d/__init__.py").touch()
-    command = [sys.executable, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile", "--cores", "2", "-n", "-p"]
-    command += ["--config", "scale=smoke", "--", "runs/procedural/smoke/rows/v1/mean_shape/full/seed0.parquet"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile", "--cores", "4", "-n", "-p"]
+    command += [
+        "--config",
+        "scale=smoke",
+        f"evaluation={{backend: {backend}}}",
+        "--",
+        "runs/procedural/smoke/rows/v1/mean_shape/full/seed0.parquet",
+    ]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": visible, "PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    (line,) = re.findall(r"python -m pipeline alone (.*) python -m evaluation rows", done.stdout + done.stderr)
+    asked = r"python -m pipeline alone (.*) python -m evaluation rows .* --threads (\d+) "
+    ((line, threads),) = re.findall(asked, done.stdout + done.stderr)
+    assert threads == ("4" if gpus else "2")  # of 8, no more than --cores
     assert line == f"--gpus {gpus} runs/procedural/smoke/logs/score/v1-mean_shape-full-seed0.log.lock"
 
 
