@@ -11,8 +11,9 @@ h. With
 
 each of these nodes is active in its grid, so all corners of crossed cells are evaluated; and a node that is not has the
 sign of the node that it copies. On the next grid spacing and band are half, and (1) is the same. Marching cubes then
-gives the dense mesh, and no part of it can be lost. Where (1) fails, a part that lies between coarse nodes, all of them
-farther from 0 than the band, may be lost.
+gives the dense mesh, and no part of it can be lost. Where (1) fails, a component that lies between coarse nodes, all of
+them farther from 0 than the band, may be lost; one of which an edge was found is followed, and is that of the dense
+mesh.
 """
 
 from __future__ import annotations

@@ -33,9 +33,11 @@ def evaluate(field: Field, cells: int, *, coarsest: int = 32, band: float = 3.0)
 
     Starts dense on the coarsest grid, halving `cells` while the result is at least `coarsest`. On each finer
     grid, nodes around coarse nodes whose sign differs from a neighbour's or whose |logit| is within the band are
-    evaluated; the others keep the coarse value (only its sign matters there). `band` is that of a grid with `coarsest`
-    cells and shrinks with the spacing, as does what a logit changes between two nodes: so the band stays as many nodes
-    wide, and queries grow with the surface, as cells^2.
+    evaluated; the others keep the coarse value (only its sign matters there). Then the surface is followed: nodes that
+    only kept a value, on the other side of an evaluated neighbour, are evaluated too, until there are none. So both
+    ends of every edge that the result crosses are the field's own, and a part of the surface that was found is whole.
+    `band` is that of a grid with `coarsest` cells and shrinks with the spacing, as does what a logit changes between
+    two nodes: so the band stays as many nodes wide, and queries grow with the surface, as cells^2.
     """
     levels = [cells]
     while levels[-1] % 2 == 0 and levels[-1] // 2 >= coarsest:
@@ -57,10 +59,28 @@ def evaluate(field: Field, cells: int, *, coarsest: int = 32, band: float = 3.0)
         for axis in (2, 1, 0):  # the first axis last: the largest copies are then of whole planes
             active = active.take(below, axis) | active.take(above, axis)
             values = values.take(above, axis)
-        near = np.flatnonzero(active)
-        index = np.stack(np.unravel_index(near, active.shape), -1)
-        np.put(values, near, field(nodes(index, level)))
+        front = np.flatnonzero(active)
+        while len(front):
+            index = np.stack(np.unravel_index(front, active.shape), -1)
+            np.put(values, front, field(nodes(index, level)))
+            front = _across(values, active, front, index)
+            np.put(active, front, True)
     return values
+
+
+def _across(values: np.ndarray, known: np.ndarray, front: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Of the neighbours of nodes, those not `known` and of another sign, each once: places in the flat grid, (m,).
+
+    front: such places of the nodes, (n,); index: the same along the axes, (n, 3).
+    """
+    found = []
+    for axis, stride in enumerate((len(values) ** 2, len(values), 1)):
+        for step, end in ((-1, 0), (1, len(values) - 1)):
+            here = front[index[:, axis] != end]
+            here = here[~known.take(here + step * stride)]
+            beside = here + step * stride
+            found.append(beside[(values.take(beside) > 0) != (values.take(here) > 0)])
+    return np.unique(np.concatenate(found))
 
 
 def surface_of(name: str) -> Surface:

@@ -48,6 +48,29 @@ def test_a_finer_grid_asks_for_the_nodes_at_and_next_to_coarse_ones_near_the_sur
     np.testing.assert_array_equal(asked[1], nodes(index, 32))
 
 
+def test_a_part_of_the_surface_that_was_found_is_followed_to_its_end():
+    def ball_on_a_rod(points):  # the rod is thinner than a coarse cell (0.13), and the band is next to nothing
+        points = points - np.float32([0.066, 0.066, 0.0])  # between coarse nodes
+        rod = 0.04 - np.maximum(np.linalg.norm(points[:, :2], axis=1), np.abs(points[:, 2]) - 0.8)
+        ball = 0.3 - np.linalg.norm(points + np.float32([0.0, 0.0, 0.6]), axis=1)
+        return 60 * np.maximum(rod, ball).astype(np.float32)
+
+    def own(values):
+        """Of nodes at the ends of crossed edges."""
+        kept = np.zeros(values.shape, bool)
+        for axis in range(3):
+            flips = np.diff(values > 0, axis=axis)
+            padded = np.pad(flips, [(1, 1) if i == axis else (0, 0) for i in range(3)])
+            kept |= padded.take(range(65), axis) | padded.take(range(1, 66), axis)
+        return np.where(kept, values, 0)
+
+    every = nodes(np.stack(np.meshgrid(*[np.arange(65)] * 3, indexing="ij"), -1).reshape(-1, 3), 64)
+    dense = ball_on_a_rod(every).reshape(65, 65, 65)
+    found = evaluate(ball_on_a_rod, 64, coarsest=16, band=0.01)
+    np.testing.assert_array_equal(own(found), own(dense))
+    assert len(surface(found)[0]) == len(surface(dense)[0])
+
+
 def test_the_surface_is_that_of_the_whole_grid():
     values = evaluate(lambda p: sphere(p, 0.2, (0.5, -0.3, 0.1)), 64)
     vertices, faces, _, _ = marching_cubes(closed(values), 0.0, gradient_direction="ascent")
