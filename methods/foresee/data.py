@@ -99,6 +99,12 @@ def foresee_data(
     return ForeseenData(objects, views, device, memory_gb and memory_gb * GIGA, disk, seconds / HOUR, shards, assumed)
 
 
+def on_device(data: ForeseenData, room: float) -> float:
+    """The most bytes of data that lie on a card beside a training: of all kinds that do not stream, up to `room`."""
+    kept = (size for size in data.device.values() if not data.limit or size <= data.limit)
+    return min(sum(kept), room)
+
+
 def data_text(data: ForeseenData, samples: Mapping[str, int] | None = None) -> list[str]:
     """Lines of text, and what they assume. samples: that the training of each kind of stage draws."""
     counts = ", ".join(f"{n:,} {split}" for split, n in data.objects.items())
