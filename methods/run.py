@@ -57,8 +57,8 @@ class MethodError(Exception):
 def failures_of(what: str, *, divisible: bool = False, if_full: str | None = None) -> Iterator[None]:
     """Turn an exception of a method's code into a MethodError; a fault of the machine or the user passes through.
 
-    divisible: whoever calls tries smaller parts of the same work next, so that a full GPU is no fault yet. if_full: what
-    to do about one, printed below the error.
+    divisible: whoever calls tries smaller parts of the same work next, so that a full GPU is no fault yet. if_full:
+    what to do about one, printed below the error.
     """
     try:
         yield

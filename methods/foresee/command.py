@@ -55,7 +55,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="timed steps of each kind, after a first one; 0: that one (default: 5)",
     )
     step.add_argument(
-        "--compile", action="store_true", help="also with torch.compile of the repeated blocks, as hardware.compile does"
+        "--compile",
+        action="store_true",
+        help="also with torch.compile of the repeated blocks, as hardware.compile does",
     )
     step.add_argument("--draw", help="only this kind of step, such as a bank of the VAE; all if not given")
     step.add_argument("--gpu", help="a card, to print its utilisation")
@@ -152,7 +154,7 @@ def step(args: argparse.Namespace) -> None:
         del made_up  # its memory is wanted for the second one
         compiled = run_steps(make_up(), device, repeats=args.repeats, compiled=True)
         gain = taken.seconds / compiled.seconds
-        print(f"  compiled: {compiled.seconds:.3g} s a step, {gain:.3g} times as fast; hardware.compile in docs/training.md")
+        print(f"  compiled: {compiled.seconds:.3g} s a step, {gain:.3g} times as fast (hardware.compile)")
     if card is not None:
         print(f"  utilisation {rate / card.tflops / 1e12:.1%} of {card.label}'s published peak")
 

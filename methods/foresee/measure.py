@@ -38,8 +38,8 @@ def run_steps(step: Step, device: torch.device, *, repeats: int = 5, compiled: b
 
     One step of each kind of draw is counted and warms up; then `repeats` of each are timed, the kinds in turn. With
     repeats 0 the counted steps are timed themselves: an upper bound, for sizes of which a machine can barely do one.
-    compiled: the repeated blocks are, after the counted steps, as the training loop does it; needs repeats, and one more
-    step of each kind, which is not timed.
+    compiled: the repeated blocks are, after the counted steps, as the training loop does it; needs repeats, and takes
+    one more step of each kind, which is not timed.
     """
     module = step.module.train()
     optimisers = build_optimisers(module, step.optimiser, step.training["lr"], step.edges)

@@ -128,7 +128,8 @@ def statistics(
     """Per-channel mean and standard deviation (channels,) of samples of the posteriors, and the share of noise.
 
     posteriors: (n, tokens, 2 * channels). weights: (n,), how often each is drawn; all alike if None. rows: taken at
-    once, by the device that adds them up. Returned on the CPU. `noise` is the posterior's standard deviation over the aggregate one: near 1 for a dead channel.
+    once, by the device that adds them up. Returned on the CPU. `noise` is the posterior's standard deviation over the
+    aggregate one: near 1 for a dead channel.
     """
     weights = torch.ones(len(posteriors)) if weights is None else weights
     shares = (weights.double() / weights.sum()).to(device)

@@ -152,6 +152,14 @@ def test_seconds_and_flops_are_of_the_same_mixture_of_steps(monkeypatch):
         assert taken.flops == pytest.approx(1.25 * trace(mlp_step()).flops)
 
 
+def test_blocks_are_compiled_after_the_counted_steps_and_before_the_timed_ones(monkeypatch):
+    done = []
+    monkeypatch.setattr(measure, "compile_blocks", lambda module: done.append("compile"))
+    draws = lambda loss: {name: (0.5, lambda name=name: done.append(name) or loss()) for name in "ab"}  # noqa: E731
+    run_steps(mlp_step(draws=draws, device="cpu"), torch.device("cpu"), repeats=1, compiled=True)
+    assert done == ["a", "b", "compile", "a", "b", "a", "b"]
+
+
 @pytest.mark.parametrize("setting, stage", [STAGES[0], STAGES[5]])
 def test_a_real_step_takes_the_flops_that_are_foreseen(setting, stage):
     spec = resolve(*setting.split("/"), "smoke").stage(stage)
@@ -330,7 +338,9 @@ def test_table_2_and_the_dit_cascade_take_one_h100_45_minutes_at_gpu():
     reading = vaes * (beside["surfaces"] + encode + 3 * beside["latents"])
     reading += generators * (beside["images"] + beside["latents"])
     processes = (len(trained) + len(settings)) * START
-    print(f"{training:.1f} training, {generation:.1f} generation, {reading / 60:.1f} reading, {processes / 60:.1f} starts")
+    print(
+        f"{training:.1f} training, {generation:.1f} generation, {reading / 60:.1f} reading, {processes / 60:.1f} starts"
+    )
     assert 10 < training + generation + (reading + processes) / 60 < 45
     assert max(stage.traced.memory for stage in stages) < 30e9  # of 80 GB, beside the data: test_foresee_data.py
 
@@ -441,6 +451,8 @@ def test_step_runs_and_says_what_it_took():
         "s a step (of each kind the median of 2)" in done.stdout
         and "TFLOP/s of a large matrix product here" in done.stdout
     )
+    done = subprocess.run([*command, "--compile", "--repeats", "0"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "--compile needs --repeats of at least 1" in done.stderr
     done = subprocess.run([*command, "--draw", "lr"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "no kind of step of mar_lr 'lr'" in done.stderr
 
