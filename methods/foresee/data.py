@@ -22,7 +22,7 @@ BYTES_A_PIXEL = {"clay": 0.04, "texture": 0.065}  # of a view as WebP
 BYTES_A_FACE = 12  # three indices of two bytes, half a vertex of six, offsets and rounding up
 # What a training does beside its steps, on a GPU: of one core of an AMD EPYC, by process time, at scale gpu.
 PICTURE = 224
-# Seconds a view of PICTURE pixels: where Python's lock is or may be held, and in WebP's own decoding, which frees it.
+# Seconds a view of PICTURE pixels: where Python's lock is or may be held, and in WebP's decoding, which frees it.
 DECODE = {"locked": 0.33e-3, "free": 0.12e-3}
 LOAD = 5.7e-8  # seconds a query of an object, its points included: 7.5 ms of 131,072
 COPY = 1e9  # bytes a second of latents, to a disk, from one, or between card and host; a guess
@@ -33,9 +33,9 @@ RAW_BYTES = {"objaverse": 12.5e6}  # an object as downloaded, where that is know
 class ForeseenData:
     """What the data take. objects, views: of each split. Bytes by name: on the device, on disk. assumed: in words.
 
-    limit: bytes that each of them may take on the device; more is streamed. shards: jobs of preparation. beside: seconds
-    of a training with a GPU and FIT_THREADS threads that are not in its steps, where the data do not stream: to decode
-    images, to load surfaces, to copy latents once.
+    limit: bytes that each of them may take on the device; more is streamed. shards: jobs of preparation. beside:
+    seconds of a training with a GPU and FIT_THREADS threads that are not in its steps, where the data do not stream: to
+    decode images, to load surfaces, to copy latents once.
     """
 
     objects: Mapping[str, int]
