@@ -14,6 +14,7 @@ from typing import Any
 
 from core.errors import UserError, run_cli
 from core.files import read_json, write_json
+from core.gpu import gpu_variables
 from core.identity import ROOT
 from core.threads import thread_variables
 
@@ -100,6 +101,7 @@ def _run(options: argparse.Namespace) -> int:
     results = out / "results" / f"{machine.machine_name(other)}.json"
     chosen, failed = _chosen(options), []
     environment = {**os.environ, **thread_variables(1)}
+    environment |= gpu_variables(os.environ) if options.device == "cuda" else {}
     if not options.quick:
         _wait_while_loaded()
     begin = time.monotonic()

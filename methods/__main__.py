@@ -30,6 +30,7 @@ from pathlib import Path
 
 from core.errors import UserError, run_cli
 from core.files import write_json
+from core.gpu import gpu_variables
 from core.threads import thread_variables
 from methods import guidance_search, idle
 from methods.foresee import command as foresee_command
@@ -143,19 +144,10 @@ def set_threads(threads: int | None) -> int:
     return count
 
 
-def set_allocator() -> None:
-    """Let a GPU's memory grow in place, where the user has not said otherwise; torch reads this when it is loaded.
-
-    MAR masks another number of tokens at every step: blocks of so many sizes would leave gaps that no other one fits.
-    """
-    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
-        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
-
-
 def main() -> None:
     """Run one command."""
     args = parser().parse_args()
-    set_allocator()
+    os.environ.update(gpu_variables(os.environ))
     if args.command == "list":
         return list_methods()
     if args.command == "show":

@@ -1,4 +1,4 @@
-"""Energy that the GPUs of a run took: from the card's own counter (NVML, if pynvml is there), or by nvidia-smi.
+"""Energy that the GPUs of a run took: from the card's own counter (NVML), or by nvidia-smi where it cannot be read.
 
 Whole cards, idle share included, so that what else runs on them counts as well. No torch.
 """

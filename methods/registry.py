@@ -23,7 +23,7 @@ from core.errors import UserError, known
 from core.identity import ROOT, params_key
 from core.yaml_files import merged, validate
 from methods.declarations import check_borrowed, read_method
-from methods.specs import HARDWARE, SCALES, MethodSpec, Plan, StageSpec, VariantSpec
+from methods.specs import HARDWARE, PAPER_GPUS, SCALES, MethodSpec, Plan, StageSpec, VariantSpec
 
 PARAMS_SCHEMA = "params.schema.yaml"  # of a method's folder, if it has one: which values its params may take
 
@@ -60,6 +60,39 @@ def get_method(name: str, folder: Path = ROOT / "methods") -> MethodSpec:
 
 
 def _resolve_params(
+    method: MethodSpec, variant: VariantSpec, scale: str, methods: Mapping[str, MethodSpec]
+) -> dict[str, Any]:
+    where = f"methods/{method.name}/config.yaml: {PAPER_GPUS}"
+    return _of_all_gpus(_merged_params(method, variant, scale, methods), where)
+
+
+def _of_all_gpus(params: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The params without PAPER_GPUS; each batch times as much, and each number of steps divided by it, rounded up."""
+    result = {key: value for key, value in params.items() if key != PAPER_GPUS}
+    gpus = params.get(PAPER_GPUS, 1)
+    if not isinstance(gpus, int) or gpus < 1:
+        raise UserError(f"{where} is {gpus}: it must be a whole number of at least 1")
+    if gpus == 1:
+        return result
+    for key, section in result.items():
+        if isinstance(section, Mapping) and "training" in section:
+            training = dict(section["training"])
+            phases = {name: -(-steps // gpus) for name, steps in (training.get("phases") or {}).items()}
+            training |= {"batch": training["batch"] * gpus, "steps": -(-training["steps"] // gpus)}
+            training |= {"phases": phases, "steps": sum(phases.values())} if phases else {}
+            result[key] = {**section, "training": training}
+    return result
+
+
+def paper_gpus(method: str, variant: str, scale: str, folder: Path = ROOT / "methods") -> int:
+    """Of how many GPUs, as the paper has them, the batches of a setting are: its PAPER_GPUS, or its owner's."""
+    methods, spec = load_methods(folder), get_method(method, folder)
+    settings = [(spec, spec.variants[variant])]
+    settings += [(methods[name], methods[name].variants[methods[name].first_variant]) for name in spec.params_from]
+    return max(_merged_params(one, chosen, scale, methods).get(PAPER_GPUS, 1) for one, chosen in settings)
+
+
+def _merged_params(
     method: MethodSpec, variant: VariantSpec, scale: str, methods: Mapping[str, MethodSpec]
 ) -> dict[str, Any]:
     where = f"methods/{method.name}/config.yaml"

@@ -30,7 +30,7 @@ rule fit:
         run=dag.fit_arguments,
         code=dag.fit_code,
         nodes=needs.one_node,
-    threads: 1
+    threads: dag.threads_of_fit
     resources:
         gpu=dag.gpus_of_fit,
         nodes=1,

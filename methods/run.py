@@ -40,6 +40,12 @@ PROGRESS = "progress.json"
 DONE = "done.json"
 """The manifest once more, under a name that no workflow knows and deletes."""
 
+FULL = (
+    "The GPU is full: set hardware.device_batch to a part of the batch, which is then computed piece by piece, or lower"
+    " hardware.memory_gb, so that less of the data lies on the card (docs/training.md)."
+)
+"""What to do where a training does not fit; neither changes what is learnt."""
+
 _MACHINE_FAULTS = (errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EDQUOT, errno.EROFS)
 
 
@@ -48,10 +54,11 @@ class MethodError(Exception):
 
 
 @contextmanager
-def failures_of(what: str, *, divisible: bool = False) -> Iterator[None]:
+def failures_of(what: str, *, divisible: bool = False, if_full: str | None = None) -> Iterator[None]:
     """Turn an exception of a method's code into a MethodError; a fault of the machine or the user passes through.
 
-    divisible: whoever calls tries smaller parts of the same work next, so that a full GPU is no fault yet.
+    divisible: whoever calls tries smaller parts of the same work next, so that a full GPU is no fault yet. if_full:
+    what to do about one, printed below the error.
     """
     try:
         yield
@@ -66,6 +73,8 @@ def failures_of(what: str, *, divisible: bool = False) -> Iterator[None]:
                 " false."
             ) from error
         if device_fault(error) or (out_of_device_memory(error) and not divisible):
+            if if_full and out_of_device_memory(error):
+                error.add_note(if_full)
             raise
         traceback.print_exc()
         lines = str(error).strip().splitlines()
@@ -139,7 +148,7 @@ def fit(
             device = manifest.pick_device()
             cards = processes.per_node() if device == "cuda" else 0
             with (
-                failures_of(f"fitting {stage.name}"),
+                failures_of(f"fitting {stage.name}", if_full=FULL),
                 energy.metered(cards) as meter,
                 spent.noted(lambda: meter.joules),
             ):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.identity import ROOT, params_key, source_hash
+from core.threads import FIT_THREADS
 from data.sources import DOWNLOADED, SPLITS, ObjectSpec, list_objects
 from evaluation import protocol
 from methods import places, registry, specs
@@ -218,6 +220,12 @@ class Dag:
     def gpus_of_fit(self, wildcards: Any) -> int:
         """GPUs that a fit asks for."""
         return _gpus(self.stages[wildcards.stage].owner)
+
+    def threads_of_fit(self, wildcards: Any) -> int:
+        """CPU threads of a fit: one, or beside a card its part of this machine's cores, up to FIT_THREADS."""
+        if not self.gpus_of_fit(wildcards):
+            return 1
+        return max(1, min(FIT_THREADS, len(os.sched_getaffinity(0)) // max(1, len(cards.cards()))))
 
     def gpus_of_generate(self, wildcards: Any) -> int:
         """GPUs that a generation asks for."""

@@ -11,8 +11,9 @@ from core.identity import ROOT
 
 ROOMS = ("data", "methods", "evaluation", "reports")
 PROJECT = {*ROOMS, "benchmarks", "core", "pipeline", "tests"}
-OPTIONAL = {"pytorch3d", "kaolin", "point-cloud-utils", "pynvml"}  # used where they are installed, needed nowhere
-PACKAGES = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}  # where a package is imported by another name
+OPTIONAL = {"pytorch3d", "kaolin", "point-cloud-utils"}  # used where they are installed, needed nowhere
+# Where a package is imported by another name.
+PACKAGES = {"PIL": "pillow", "pynvml": "nvidia-ml-py", "skimage": "scikit-image", "yaml": "pyyaml"}
 
 
 def allowed(page):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.errors import UserError, known
 from core.files import write_text
+from methods.contract import Step
 from methods.registry import resolve
 from methods.specs import SCALES, parse_setting
 
@@ -53,6 +54,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         default=5,
         help="timed steps of each kind, after a first one; 0: that one (default: 5)",
     )
+    step.add_argument(
+        "--compile",
+        action="store_true",
+        help="also with torch.compile of the repeated blocks, as hardware.compile does",
+    )
     step.add_argument("--draw", help="only this kind of step, such as a bank of the VAE; all if not given")
     step.add_argument("--gpu", help="a card, to print its utilisation")
     step.add_argument("--device", default="auto", help="auto, cuda or cpu (default: %(default)s)")
@@ -61,7 +67,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def plan(args: argparse.Namespace) -> None:
     """Print (and write) the plan."""
     from methods.foresee.cards import get_card
-    from methods.foresee.data import data_text, foresee_data, objects_of, views_of
+    from methods.foresee.data import GIGA, data_text, foresee_data, objects_of, on_device, views_of
     from methods.foresee.sizes import configuration, settings_of, sizes_of
 
     card, config = get_card(args.gpu), configuration(args.scale)
@@ -87,8 +93,9 @@ def plan(args: argparse.Namespace) -> None:
     samples = {s.stage.split("-")[0]: s.samples for s in stages if s.samples}
     assumed = {"scale": args.scale, "gpus": args.gpus, "card": vars(card), "utilisation": args.utilisation}
     assumed["sizes"] = vars(sizes)
+    beside = on_device(data, DATA_SHARE * card.memory_gb * GIGA)
     if STANDARD_OUTPUT not in (args.json, args.csv):
-        print(as_text(stages, generations, card, args.gpus, args.utilisation))
+        print(as_text(stages, generations, card, args.gpus, args.utilisation, beside))
         print("\n".join(["", *data_text(data, samples)]))
     if args.json:
         record = as_json(stages, generations, assumed) | {"data": dataclasses.asdict(data)}
@@ -116,14 +123,21 @@ def step(args: argparse.Namespace) -> None:
     from methods.foresee.totals import made_up_step
     from methods.training.loop import device_of
 
+    if args.compile and not args.repeats:
+        raise UserError("--compile needs --repeats of at least 1: the first step of compiled blocks compiles them")
     device = device_of(args.device)
-    made_up = made_up_step(stage, args.scale, sizes, batch=args.batch, device=str(device))
-    if made_up is None:
-        raise UserError(f"{stage.owner} has no step_of, so its steps cannot be made up (methods/contract.py)")
-    if args.draw is not None:
+
+    def make_up() -> Step:
+        made_up = made_up_step(stage, args.scale, sizes, batch=args.batch, device=str(device))
+        if made_up is None:
+            raise UserError(f"{stage.owner} has no step_of, so its steps cannot be made up (methods/contract.py)")
+        if args.draw is None:
+            return made_up
         if args.draw not in made_up.draws:
             raise known(f"kind of step of {args.stage}", args.draw, made_up.draws)
-        made_up = dataclasses.replace(made_up, draws={args.draw: (1.0, made_up.draws[args.draw][1])})
+        return dataclasses.replace(made_up, draws={args.draw: (1.0, made_up.draws[args.draw][1])})
+
+    made_up = make_up()
     measured = matrix_rate(device, made_up.training["precision"])
     taken = run_steps(made_up, device, repeats=args.repeats)
     rate = taken.flops / taken.seconds
@@ -136,6 +150,11 @@ def step(args: argparse.Namespace) -> None:
     print(f"  utilisation {rate / measured:.1%} of the {measured / 1e12:.3g} TFLOP/s of a large matrix product here")
     print(f"  loss {taken.loss:.4g}")
     print(f"  peak memory {taken.peak_bytes / 1e9:.2f} GB ({'device' if device.type == 'cuda' else 'process'})")
+    if args.compile:
+        del made_up  # its memory is wanted for the second one
+        compiled = run_steps(make_up(), device, repeats=args.repeats, compiled=True)
+        gain = taken.seconds / compiled.seconds
+        print(f"  compiled: {compiled.seconds:.3g} s a step, {gain:.3g} times as fast (hardware.compile)")
     if card is not None:
         print(f"  utilisation {rate / card.tflops / 1e12:.1%} of {card.label}'s published peak")
 

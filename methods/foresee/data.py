@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import UserError
+from core.threads import FIT_THREADS
 
 GIGA = 1e9
 HOUR = 3600.0
@@ -19,6 +20,12 @@ PIXELS = 512
 SECONDS_AN_OBJECT = 1.0  # of one core, beside its views; a guess at a grid of 256, from 0.2 measured at 128
 BYTES_A_PIXEL = {"clay": 0.04, "texture": 0.065}  # of a view as WebP
 BYTES_A_FACE = 12  # three indices of two bytes, half a vertex of six, offsets and rounding up
+# What a training does beside its steps, on a GPU: of one core of an AMD EPYC, by process time, at scale gpu.
+PICTURE = 224
+# Seconds a view of PICTURE pixels: where Python's lock is or may be held, and in WebP's decoding, which frees it.
+DECODE = {"locked": 0.33e-3, "free": 0.12e-3}
+LOAD = 5.7e-8  # seconds a query of an object, its points included: 7.5 ms of 131,072
+COPY = 1e9  # bytes a second of latents, to a disk, from one, or between card and host; a guess
 RAW_BYTES = {"objaverse": 12.5e6}  # an object as downloaded, where that is known
 
 
@@ -26,7 +33,9 @@ RAW_BYTES = {"objaverse": 12.5e6}  # an object as downloaded, where that is know
 class ForeseenData:
     """What the data take. objects, views: of each split. Bytes by name: on the device, on disk. assumed: in words.
 
-    limit: bytes that each of them may take on the device; more is streamed. shards: jobs of preparation.
+    limit: bytes that each of them may take on the device; more is streamed. shards: jobs of preparation. beside:
+    seconds of a training with a GPU and FIT_THREADS threads that are not in its steps, where the data do not stream: to
+    decode images, to load surfaces, to copy latents once.
     """
 
     objects: Mapping[str, int]
@@ -37,6 +46,7 @@ class ForeseenData:
     core_hours: float
     shards: int
     assumed: str
+    beside: Mapping[str, float]
 
 
 def objects_of(config: Mapping[str, Any], dataset: str, train: int | None) -> dict[str, int]:
@@ -96,7 +106,21 @@ def foresee_data(
         + (f"; {raw / 1e6:g} MB an object as downloaded" if raw else "")
     )
     shards = sum(-(-n // config["shard_size"]) for n in objects.values())
-    return ForeseenData(objects, views, device, memory_gb and memory_gb * GIGA, disk, seconds / HOUR, shards, assumed)
+    limit = memory_gb and memory_gb * GIGA
+    decode = DECODE["locked"] + DECODE["free"] / FIT_THREADS
+    beside = {
+        "images": views["train"] * decode * pixels / PICTURE**2,
+        "surfaces": train * queries * LOAD,
+        "latents": device["latents"] / COPY,
+    }
+    beside = {name: 0.0 if limit and device[name] > limit else found for name, found in beside.items()}
+    return ForeseenData(objects, views, device, limit, disk, seconds / HOUR, shards, assumed, beside)
+
+
+def on_device(data: ForeseenData, room: float) -> float:
+    """The most bytes of data that lie on a card beside a training: of all kinds that do not stream, up to `room`."""
+    kept = (size for size in data.device.values() if not data.limit or size <= data.limit)
+    return min(sum(kept), room)
 
 
 def data_text(data: ForeseenData, samples: Mapping[str, int] | None = None) -> list[str]:
@@ -107,6 +131,8 @@ def data_text(data: ForeseenData, samples: Mapping[str, int] | None = None) -> l
         for name, size in data.device.items()
         if size
     )
+    does = {"images": "to decode images", "surfaces": "to load surfaces", "latents": "to copy latents once"}
+    beside = ", ".join(f"{seconds:,.0f} s {does[name]}" for name, seconds in data.beside.items() if seconds)
     seen = ", ".join(f"{name} {n / data.objects['train']:,.1f}" for name, n in (samples or {}).items())
     there = ", ".join(f"{name} {size / GIGA:,.1f} GB" for name, size in data.disk.items() if size)
     return [
@@ -115,5 +141,6 @@ def data_text(data: ForeseenData, samples: Mapping[str, int] | None = None) -> l
         f"  on the device{f', up to {data.limit / GIGA:g} GB each' if data.limit else ''}: {held}",
         f"  on disk: {there}",
         f"  assumed: {data.assumed}",
+        *([f"  beside its steps, by {FIT_THREADS} threads, a training takes: {beside}"] if beside else []),
         *([f"  epochs of all training objects: {seen}"] if seen else []),
     ]

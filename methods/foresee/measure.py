@@ -12,7 +12,7 @@ from torch import nn
 
 from methods.contract import Step
 from methods.training.flops import counted
-from methods.training.loop import autocast
+from methods.training.loop import autocast, compile_blocks
 from methods.training.optimiser import build_optimisers
 
 
@@ -33,11 +33,13 @@ class Taken:
     peak_bytes: int
 
 
-def run_steps(step: Step, device: torch.device, *, repeats: int = 5) -> Taken:
+def run_steps(step: Step, device: torch.device, *, repeats: int = 5, compiled: bool = False) -> Taken:
     """Whole steps: loss, backward pass, clipping, optimisers, moving average, as the training loop takes them.
 
     One step of each kind of draw is counted and warms up; then `repeats` of each are timed, the kinds in turn. With
     repeats 0 the counted steps are timed themselves: an upper bound, for sizes of which a machine can barely do one.
+    compiled: the repeated blocks are, after the counted steps, as the training loop does it; needs repeats, and takes
+    one more step of each kind, which is not timed.
     """
     module = step.module.train()
     optimisers = build_optimisers(module, step.optimiser, step.training["lr"], step.edges)
@@ -69,6 +71,11 @@ def run_steps(step: Step, device: torch.device, *, repeats: int = 5) -> Taken:
         finish()
         _wait(device)
         seconds[name] = [time.perf_counter() - begin]
+    if compiled:
+        compile_blocks(module)
+        for name in step.draws:
+            forward_backward(name)
+            finish()
     if repeats:
         seconds = {name: [] for name in step.draws}
     for name in [*step.draws] * repeats:

@@ -61,8 +61,12 @@ def as_text(
     card: Card,
     gpus: int,
     utilisation: float,
+    data: float = 0.0,
 ) -> str:
-    """Two tables and the sum. Parameters in millions, memory in GB (10^9 bytes), of each of `gpus` cards."""
+    """Two tables and the sum. Parameters in millions, memory in GB (10^9 bytes), of each of `gpus` cards.
+
+    data: the most bytes of prepared data that lie on a card beside a training.
+    """
     head = ["stage", "params", "weights", "grads", "moments", "ema", "frozen", "activ.", "sum GB"]
     head += ["batch", "TFLOP/step", "steps", "samples", "GPU-hours"]
     rows, notes = [head], []
@@ -83,6 +87,13 @@ def as_text(
         notes.append(
             f"! more than the {card.memory_gb:g} GB of {card.label}: share its batch among more cards (--gpus)"
         )
+    room = card.memory_gb * GIGA - data
+    crowded = [s.stage for s in stages if s.traced and room < s.traced.memory <= card.memory_gb * GIGA]
+    if crowded:
+        notes.append(
+            f"beside up to {data / GIGA:.1f} GB of prepared data a step may not fit the {card.memory_gb:g} GB of"
+            f" {card.label}: {', '.join(crowded)}; lower hardware.memory_gb, or hardware.device_batch"
+        )
     made = [["generation of one mesh", "sample TFLOP", "decode TFLOP", "GPU-seconds"]]
     for g in generations:
         if g.reason:
@@ -92,6 +103,12 @@ def as_text(
     total = sum(s.gpu_hours for s in stages)
     if gpus > 1:
         notes.append(f"memory is of each of {gpus} cards, which share the batch of a training")
+        fewer = [s.stage for s in stages if s.traced and s.batch // gpus < s.own]
+        if fewer:
+            notes.append(
+                f"less on a card than the paper has on each GPU: {', '.join(fewer)}; `paper_gpus: {gpus}` in"
+                f" methods/mar3d/config.yaml gives each of {gpus} cards the paper's batch, for as many epochs"
+            )
         few = [s.stage for s in stages if s.traced and s.batch // gpus < FEW_SAMPLES]
         if few:
             notes.append(

@@ -16,11 +16,13 @@ from core.errors import UserError
 from methods.contract import Sizes, Step
 from methods.foresee.cards import Card
 from methods.foresee.trace import Traced, trace
-from methods.registry import fitting_variant, resolve
+from methods.registry import fitting_variant, paper_gpus, resolve
 from methods.run import make_method, readable_params
 from methods.specs import HARDWARE, Plan, StageSpec
 from methods.training.devices import pieces_of
 
+PAPER = "paper"
+"""The scale whose batches are the paper's."""
 HOUR = 3600.0
 TERA = 1e12
 
@@ -30,7 +32,8 @@ class ForeseenStage:
     """One stage. users: the settings that need it. reason: what is not foreseen and why, or empty.
 
     traced: a step of one of the `gpus` cards that share the training, with its part of the batch; None where nothing is
-    foreseen. batch: samples of a step of all of them. reached: FLOPs a second that a card is expected to make.
+    foreseen. batch: samples of a step of all of them. reached: FLOPs a second that a card is expected to make. own: of
+    the batch, what the paper has on each GPU; 0 at other scales.
     """
 
     stage: str
@@ -41,6 +44,7 @@ class ForeseenStage:
     steps: int = 0
     reached: float = 0.0
     gpus: int = 1
+    own: int = 0
 
     @property
     def step_flops(self) -> float:
@@ -120,7 +124,9 @@ def _stage(
         raise UserError(
             f"--gpus is {gpus}, and the batch of {stage.name} is {batch}: give a number of cards that divides it"
         )
-    hardware = resolve(stage.owner, fitting_variant(stage, scale), scale).params.get(HARDWARE, {})
+    variant = fitting_variant(stage, scale)
+    own = batch // paper_gpus(stage.owner, variant, scale) if scale == PAPER else 0
+    hardware = resolve(stage.owner, variant, scale).params.get(HARDWARE, {})
     pieces = pieces_of(batch // gpus, hardware.get("device_batch"))
     if gpus * pieces > 1:
         step = made_up_step(stage, scale, sizes, batch=batch // gpus // pieces, device="meta")
@@ -131,7 +137,7 @@ def _stage(
         reason = ""
     traced = trace(step)  # of one piece, whose gradients add up to those of the card's part
     traced = dataclasses.replace(traced, flops=traced.flops * pieces)
-    return ForeseenStage(stage.folder_name, users, reason, traced, batch, steps, reached, gpus)
+    return ForeseenStage(stage.folder_name, users, reason, traced, batch, steps, reached, gpus, own)
 
 
 def made_up_step(stage: StageSpec, scale: str, sizes: Sizes, *, batch: int | None, device: str) -> Step | None:

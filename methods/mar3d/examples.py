@@ -61,9 +61,8 @@ class Examples:
             make_again(vae, self.split, surfaces, device)
         pool = None if kept_for(vae, self.split) else surfaces()
         self.latents = LatentPool(vae, pool, device, training["precision"], room)
-        self.images = Images(self.split, device, memory_gb=room)
-        self.rotated_share, self.augmentation = rotated_share, augmentation
-        self.features: CachedFeatures | None = None
+        self.rotated_share, self.augmentation, self.room = rotated_share, augmentation, room
+        self.images: Images | CachedFeatures | None = None
 
     @property
     def image_size(self) -> int:
@@ -71,16 +70,17 @@ class Examples:
         return self.split.image_size
 
     def condition_on(self, encoder: nn.Module) -> dict[str, str]:
-        """Draw what a frozen encoder makes of the images, where that is cached, in the place of the images.
+        """Draw images, or in their place what a frozen encoder makes of them, where that is cached; before any draw.
 
         Returns which of the two it is, for the record; nothing for an encoder that is trained.
         """
-        self.features = cached_features(encoder, self.split, self.device)
-        if self.features is None and self.device.type == "cuda":
+        features = cached_features(encoder, self.split, self.device)
+        self.images = features or Images(self.split, self.device, memory_gb=self.room)
+        if features is None and self.device.type == "cuda":
             self.images.decode(torch.get_num_threads())
         if not hasattr(encoder, "features"):
             return {}
-        return {"image_features": "cached" if self.features else "computed as drawn"}
+        return {"image_features": "cached" if features else "computed as drawn"}
 
     def drawing_flops(self) -> int:
         """Operations of the frozen VAE while a whole batch is drawn."""
@@ -101,8 +101,7 @@ class Examples:
             low = self.latents.draw("lr", objects, views, generator, share)
             low = augment(low, t, share.normal(low.shape, generator, self.device))
         target = self.latents.draw(self.bank, objects, views, generator, share)
-        images = self.images.rows(objects, views) if self.features is None else self.features.read(objects, views)
-        return Batch(images, target, low)
+        return Batch(self.images.rows(objects, views), target, low)
 
 
 def augment(low: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:

@@ -122,18 +122,22 @@ def make_again(stage: Path, split: Split, surfaces: Callable[[], Surfaced], devi
             keep(stage, split, posteriors)
 
 
-def statistics(posteriors: Tensor, weights: Tensor | None = None, rows: int = 4096) -> dict[str, Tensor]:
+def statistics(
+    posteriors: Tensor, weights: Tensor | None = None, rows: int = 4096, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
     """Per-channel mean and standard deviation (channels,) of samples of the posteriors, and the share of noise.
 
     posteriors: (n, tokens, 2 * channels). weights: (n,), how often each is drawn; all alike if None. rows: taken at
-    once. `noise` is the posterior's standard deviation over the aggregate one: near 1 for a dead channel.
+    once, by the device that adds them up. Returned on the CPU. `noise` is the posterior's standard deviation over the
+    aggregate one: near 1 for a dead channel.
     """
     weights = torch.ones(len(posteriors)) if weights is None else weights
-    sums = torch.zeros(3, posteriors.shape[-1] // 2, dtype=torch.float64)  # of the mean, of its square, of the variance
-    for part, share in zip(posteriors.split(rows), (weights.double() / weights.sum()).split(rows), strict=True):
-        mean, log_variance = part.double().chunk(2, -1)
+    shares = (weights.double() / weights.sum()).to(device)
+    sums = torch.zeros(3, posteriors.shape[-1] // 2, dtype=torch.float64, device=device)  # of mean, square, variance
+    for part, share in zip(posteriors.split(rows), shares.split(rows), strict=True):
+        mean, log_variance = part.to(device).double().chunk(2, -1)
         sums += torch.stack([torch.einsum("n,ntc->c", share, x) for x in (mean, mean.square(), log_variance.exp())])
-    mean, square, variance = sums / posteriors.shape[1]
+    mean, square, variance = sums.cpu() / posteriors.shape[1]
     std = (square - mean.square() + variance).sqrt()
     return {"mean": mean.float(), "std": std.float(), "noise": (variance.sqrt() / std).float()}
 

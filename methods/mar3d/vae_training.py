@@ -54,7 +54,9 @@ def fit_vae(params: Mapping[str, Any], data: PreparedData, *, out: Path, seed: i
         objects, weights = torch.randperm(n, generator=generator)[:MEASURED_OBJECTS].sort().values, None
         chosen = draw_views(len(objects), upright, views, vae["rotated_share"], generator)
     posteriors = encode_views(model, pool, objects, chosen, precision)
-    measured = {bank: statistics(p, weights) for bank, p in posteriors.items()}
+    # On a GPU in smaller parts: in float64 one of 4096 would take gigabytes.
+    by = {"device": device, **({} if device.type == "cpu" else {"rows": 256})}
+    measured = {bank: statistics(p, weights, **by) for bank, p in posteriors.items()}
     scaling = {f"{bank}.{k}": measured[bank][k] for bank in BANKS for k in ("mean", "std")}
     save_vae(out, model, scaling, {"vae": vae, "latent": latent})
     if kept:
@@ -111,6 +113,7 @@ def train_vae(
         training=training,
         hardware=params["hardware"],
         edges=PyramidVAE.EDGES,
+        partial=len(latent["tokens"]) > 1,  # the queries of the other banks
     )
     return model
 

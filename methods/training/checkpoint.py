@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from core.errors import UserError
 from core.files import atomic_path
 
 
@@ -42,12 +43,18 @@ def save_state(
 
 
 def read_header(folder: Path) -> dict | None:
-    """The step, log length and counted FLOPs of the resume state in `folder`, or None if there is none."""
+    """The step, log length and counted FLOPs of the resume state in `folder`, or None if there is none.
+
+    Raises UserError for one that cannot be read, such as of a machine that was lost as it wrote.
+    """
     path = folder / "state.safetensors"
     if not path.exists():
         return None
-    with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["state"])
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()["state"])
+    except SafetensorError as error:
+        raise UserError(f"{path} cannot be read ({error}): delete it, and the training begins again") from error
 
 
 def restore_state(

@@ -79,8 +79,11 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
-    """Fabric for this process, launched: one device a process, DDP where there are several."""
+def fabric_of(device: torch.device, precision: str = "fp32", *, partial: bool = False) -> Fabric:
+    """Fabric for this process, launched: one device a process, DDP where there are several.
+
+    partial: whether a step may leave parameters out, the same ones in every process; then each step looks for them.
+    """
     from lightning_fabric import Fabric  # a second of imports, spared where nothing is trained
     from lightning_fabric.strategies import DDPStrategy
 
@@ -99,8 +102,8 @@ def fabric_of(device: torch.device, precision: str = "fp32") -> Fabric:
                 f"{local} processes on this node see {torch.cuda.device_count()} GPUs: start one for each, and let"
                 " every process see all GPUs of its node (under SLURM: --gpus-per-node, not --gpus-per-task)."
             )
-        # A step may leave parameters out (the queries of the other bank), the same ones in every process.
-        strategy = DDPStrategy(find_unused_parameters=True, timeout=PATIENCE)
+        # Buffers are constants, the same in every process from the start.
+        strategy = DDPStrategy(find_unused_parameters=partial, broadcast_buffers=False, timeout=PATIENCE)
         fabric = Fabric(strategy=strategy, devices=local, num_nodes=count // local, **settings)
     fabric.launch()
     return fabric

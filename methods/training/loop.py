@@ -116,6 +116,7 @@ def train(
     hardware: Mapping[str, Any] | None = None,
     edges: tuple[str, ...] = (),
     drawing_flops: int = 0,
+    partial: bool = False,
     save_every: float = 60.0,
 ) -> nn.Module:
     """Train `module` in place and return it holding its moving average.
@@ -124,14 +125,15 @@ def train(
     training: steps, batch (of all processes together), lr, precision. optimiser: see `build_optimisers`, plus warmup,
     floor, clip, ema. hardware, which changes no draw: device_batch (the most samples that a device takes at once),
     compile (the repeated blocks), workers (threads that draw ahead). drawing_flops: of the networks that `draw` runs
-    for a whole batch, where it runs any; the loop counts the loss, its gradients and the update. save_every: seconds
-    between two resume states; more if saving takes longer than one. Raises DivergedError on a non-finite loss or
+    for a whole batch, where it runs any; the loop counts the loss, its gradients and the update. partial: whether a
+    step may leave parameters without gradients. save_every: seconds between two resume states; more if saving takes
+    longer than one. Raises DivergedError on a non-finite loss or
     gradient, LostProcessError where another process died.
     """
     hardware, stream = hardware or {}, stream or name
     steps, resume = training["steps"], out / "resume"
     device = next(module.parameters()).device
-    fabric = fabric_of(device, training["precision"])
+    fabric = fabric_of(device, training["precision"], partial=partial)
     pieces = share_work(training["batch"], hardware.get("device_batch"))
     optimisers = build_optimisers(module, optimiser, training["lr"], edges)
     peaks = [[group["lr"] for group in o.param_groups] for o in optimisers]

@@ -76,12 +76,17 @@ class Images:
         if self.kept is None:
             return
         objects, views = np.nonzero(~self.decoded)
-        progress = Progress("decode", len(objects))
+        progress, block = Progress("decode", len(objects)), np.empty((BLOCK, *self.kept.shape[2:]), np.uint8)
+
+        def put(place: int, i: int, v: int) -> None:
+            block[place] = self.split.image(i, v)
+
         with ThreadPoolExecutor(threads) as pool:
             for first in range(0, len(objects), BLOCK):
                 i, v = objects[first : first + BLOCK], views[first : first + BLOCK]
-                images = np.stack(list(pool.map(self.split.image, i.tolist(), v.tolist())))
-                self.kept[torch.from_numpy(i), torch.from_numpy(v)] = to_device(images, self.device)
+                list(pool.map(put, range(len(i)), i.tolist(), v.tolist()))
+                images = to_device(block[: len(i)], self.device)
+                self.kept[torch.from_numpy(i), torch.from_numpy(v)] = images
                 self.decoded[i, v] = True
                 progress.update(first + len(i))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_cached_features_are_those_of_the_images(image_encoder, prepared, cache)
     encoder, split = build(image_encoder), Split(prepared, "train")
     assert (len(split), split.n_views) == (8, 4)
     objects, views = torch.tensor([7, 0, 3, 3]), torch.tensor([3, 0, 2, 1])
-    stored = cached_features(encoder, split, CPU).read(objects, views)
+    stored = cached_features(encoder, split, CPU).rows(objects, views)
     drawn = torch.stack(
         [torch.from_numpy(split.image(int(i), int(v)).copy()) for i, v in zip(objects, views, strict=True)]
     )
@@ -62,7 +63,7 @@ def test_cached_features_are_those_of_the_images(image_encoder, prepared, cache)
     torch.testing.assert_close(stored, encoder.features(drawn), rtol=2e-3, atol=2e-3)
     assert (stored[2] - stored[3]).abs().max() > 0.01  # another view of an object is another row
     with torch.autocast("cpu", torch.bfloat16):  # as in training
-        assert torch.equal(cached_features(encoder, split, CPU).read(objects, views), stored)
+        assert torch.equal(cached_features(encoder, split, CPU).rows(objects, views), stored)
 
 
 def test_computed_once_and_shared_by_fusions(image_encoder, prepared, cache, computed):
@@ -118,10 +119,10 @@ def test_a_killed_run_goes_on_with_the_next_file(image_encoder, prepared, cache,
     whole = cached_features(encoder, split, CPU)
     assert of(computed, "clip") == 24 + 16
     objects, views = torch.arange(32) // 4, torch.arange(32) % 4
-    pieces = whole.read(objects, views)
+    pieces = whole.rows(objects, views)
     monkeypatch.setattr(features, "ROWS", 512)
     shutil.rmtree(cache)
-    torch.testing.assert_close(cached_features(encoder, split, CPU).read(objects, views), pieces, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(cached_features(encoder, split, CPU).rows(objects, views), pieces, rtol=2e-3, atol=2e-3)
 
 
 def test_beyond_the_budget_nothing_is_cached_and_it_is_said(image_encoder, prepared, cache, capsys):
@@ -163,7 +164,19 @@ def test_a_torn_file_is_one_sentence(image_encoder, prepared, cache):
     for path in cache.glob("clip-*/*.safetensors"):
         path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(UserError, match="delete it, and it is made again"):
-        cached_features(encoder, split, CPU).read(torch.tensor([0]), torch.tensor([0]))
+        cached_features(encoder, split, CPU).rows(torch.tensor([0]), torch.tensor([0]))
+
+
+def test_no_file_stays_open(image_encoder, prepared, cache, monkeypatch):
+    """A process may hold about 1,000, and a cache of 270 GB has as many."""
+    monkeypatch.setattr(features, "ROWS", 2)
+    encoder, split = build(image_encoder, fusion="clip_only"), Split(prepared, "train")
+    stored = cached_features(encoder, split, CPU)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    objects, views = torch.arange(32) // 4, torch.arange(32) % 4
+    found = stored.rows(objects, views)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert torch.equal(found[[3, 30]], stored.rows(objects[[3, 30]], views[[3, 30]]))
 
 
 def test_an_encoder_that_is_trained_has_nothing_to_cache(prepared, cache):

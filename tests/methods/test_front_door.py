@@ -1,10 +1,11 @@
 """What `python -m methods list` and `show` print; what every command sets before torch is loaded."""
 
 import os
+import sys
 
 import pytest
 
-from methods.__main__ import list_methods, set_allocator, show_method
+from methods.__main__ import list_methods, main, show_method
 from methods.registry import load_methods
 
 
@@ -31,13 +32,11 @@ def test_a_method_is_shown_with_all_its_variants(capsys):
     assert shown[0].startswith("MAR-3D (mar3d/no_pyramid, scale smoke): ")
 
 
-@pytest.mark.parametrize("given", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
-def test_a_gpus_memory_grows_in_place_unless_the_user_says_otherwise(monkeypatch, given):
-    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
-        monkeypatch.delenv(name, raising=False)
-    if given:
-        monkeypatch.setenv(given, "backend:cudaMallocAsync")
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    set_allocator()
-    expected = {given: "backend:cudaMallocAsync"} if given else {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-    assert {name: value for name, value in os.environ.items() if name.endswith("ALLOC_CONF")} == expected
+@pytest.mark.parametrize("given", [{}, {"PYTORCH_CUDA_ALLOC_CONF": "x", "TORCH_CUDNN_SDPA_DEPRIORITIZED": "0"}])
+def test_every_command_says_what_a_gpu_needs_before_torch_is_loaded(monkeypatch, given):
+    usual = {"PYTORCH_ALLOC_CONF": "expandable_segments:True", "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1"}
+    kept = {name: value for name, value in os.environ.items() if name not in (*usual, "PYTORCH_CUDA_ALLOC_CONF")}
+    monkeypatch.setattr(os, "environ", kept | given)
+    monkeypatch.setattr(sys, "argv", ["methods", "list"])
+    main()
+    assert {name: value for name, value in os.environ.items() if kept.get(name) != value} == (given or usual)

@@ -29,6 +29,14 @@ def test_statistics_of_known_posteriors():
     torch.testing.assert_close(found["noise"], torch.full((4,), 5**-0.5), atol=0.03, rtol=0)
 
 
+def test_statistics_are_added_up_on_the_device_that_is_asked(monkeypatch):
+    posteriors, asked, to = torch.randn(6, 5, 2), [], torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, device: asked.append(device) or to(x, device))
+    found = statistics(posteriors, rows=3, device="cpu")
+    assert asked == ["cpu"] * 3  # the shares, and both parts
+    assert all(torch.equal(value, statistics(posteriors)[name]) for name, value in found.items())
+
+
 def test_statistics_weigh_each_posterior_as_often_as_it_is_drawn():
     mean = torch.tensor([0.0, 0.0, 6.0, 6.0])[:, None, None].expand(4, 5, 1)
     posteriors = torch.cat([mean, torch.full_like(mean, -40.0)], -1)

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from core.box import BOUND
 from data import store
 from data.store import Split
+from methods.mar3d import examples
 from methods.mar3d.examples import Examples
 from methods.training import streaming
 from methods.training.draws import WHOLE, Share
@@ -175,11 +176,21 @@ def test_images_are_decoded_before_the_steps_where_they_stay(split, monkeypatch)
 
 
 @pytest.mark.parametrize("device, threads", [("cuda", [torch.get_num_threads()]), ("cpu", [])])
-def test_on_a_gpu_images_are_decoded_before_the_steps(device, threads):
+def test_on_a_gpu_images_are_decoded_before_the_steps(device, threads, monkeypatch):
     asked = []
-    examples = SimpleNamespace(split=None, device=torch.device(device), images=SimpleNamespace(decode=asked.append))
-    Examples.condition_on(examples, torch.nn.Identity())  # which is trained: nothing of it is cached
+    monkeypatch.setattr(examples, "Images", lambda *_, memory_gb: SimpleNamespace(decode=asked.append))
+    source = SimpleNamespace(split=None, device=torch.device(device), room=1)
+    Examples.condition_on(source, torch.nn.Identity())  # which is trained: nothing of it is cached
     assert asked == threads
+
+
+def test_where_features_are_cached_no_room_is_taken_for_images(monkeypatch):
+    stored = SimpleNamespace(rows=None)
+    monkeypatch.setattr(examples, "cached_features", lambda *_: stored)
+    monkeypatch.setattr(examples, "Images", lambda *_, **__: pytest.fail("asked for room"))
+    source = SimpleNamespace(split=None, device=torch.device("cuda"), room=32)
+    Examples.condition_on(source, torch.nn.Identity())
+    assert source.images is stored
 
 
 def test_data_leave_a_gpu_room_for_its_steps(monkeypatch):

@@ -15,7 +15,7 @@ from core.errors import UserError
 from core.identity import ROOT
 from core.yaml_files import read_yaml, validate
 from methods.places import generated_folder, stage_folder
-from methods.registry import deciding, fitting_variant, load_methods, resolve
+from methods.registry import deciding, fitting_variant, load_methods, paper_gpus, resolve
 from methods.run import readable_params
 from methods.sources import FORESEES, method_sources
 from methods.specs import SCALES, parse_setting
@@ -68,6 +68,34 @@ def test_params_are_base_then_scale_then_variant_then_variant_at_scale(tmp_path)
     assert resolve("alpha", "full", "smoke", folder).params["a"]["x"] == 10
     assert resolve("alpha", "other_a", "cpu", folder).params["a"]["x"] == 7
     assert resolve("alpha", "other_a", "smoke", folder).params["a"] == {"x": 70, "y": "text"}
+
+
+def test_batches_of_many_gpus_take_as_many_fewer_steps(tmp_path):
+    training = {"batch": 8, "steps": 10, "phases": {"broad": 7, "fine": 3}}
+    alpha = {
+        **BASE,
+        "params": {**BASE["params"], "a": {"training": training}, "b": {"training": {"batch": 2, "steps": 5}}},
+    }
+    alpha |= {"scales": {}, "variants": {"full": None}}
+    own = {"name": "beta", "entry": "method:Beta", "params_from": {"alpha": ["a"]}, "params": {"d": 1}}
+    beta = {**alpha, **own, "stages": {"own": {"reads": ["a", "d"]}}}
+    found = {}
+    for gpus in (None, 1, 4):
+        params = alpha["params"] | ({} if gpus is None else {"paper_gpus": gpus})
+        (tmp_path / str(gpus)).mkdir()
+        folder = write(tmp_path / str(gpus), {**alpha, "params": params}, beta)
+        found[gpus] = [resolve(name, "full", "paper", folder) for name in ("alpha", "beta")]
+        assert {paper_gpus(name, "full", "paper", folder) for name in ("alpha", "beta")} == {gpus or 1}
+    assert [[s.key for s in p.stages] for p in found[1]] == [[s.key for s in p.stages] for p in found[None]]
+    for plan in found[4]:
+        assert plan.params["a"]["training"] == {"batch": 32, "steps": 3, "phases": {"broad": 2, "fine": 1}}
+        assert "paper_gpus" not in plan.params
+    assert found[4][0].params["b"]["training"] == {"batch": 8, "steps": 2}
+    assert not {s.key for p in found[4] for s in p.stages} & {s.key for p in found[1] for s in p.stages}
+    (tmp_path / "none").mkdir()
+    folder = write(tmp_path / "none", {**alpha, "params": alpha["params"] | {"paper_gpus": 0}})
+    with pytest.raises(UserError, match="paper_gpus is 0: it must be a whole number of at least 1"):
+        resolve("alpha", "full", "paper", folder)
 
 
 def test_stages_come_in_the_order_of_training(tmp_path):

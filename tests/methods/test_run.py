@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import traceback
 import weakref
 from pathlib import Path
 
@@ -195,6 +196,17 @@ def test_what_is_not_the_methods_fault_is_not_swallowed(data, tmp_path, monkeypa
     with pytest.raises(error if isinstance(error, type) else type(error)):
         fit(data, tmp_path)
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_a_full_gpu_ends_a_fit_with_what_to_lower(data, tmp_path, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    use(monkeypatch, fit=full)
+    with pytest.raises(torch.OutOfMemoryError) as error:
+        fit(data, tmp_path)
+    printed = "".join(traceback.format_exception(error.value))
+    assert "set hardware.device_batch to a part of the batch" in printed and "hardware.memory_gb" in printed
 
 
 def test_a_compiler_that_is_missing_is_the_users_to_mend(data, tmp_path, monkeypatch):

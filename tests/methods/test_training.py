@@ -41,6 +41,13 @@ def test_muon_takes_hidden_matrices_only():
     assert [type(o).__name__ for o in build_optimisers(network(), OPTIMISER, 1e-2, ["0."])] == ["BatchedMuon", "AdamW"]
 
 
+def test_a_torn_resume_state_is_one_sentence(tmp_path):
+    assert read_header(tmp_path) is None
+    (tmp_path / "state.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{")
+    with pytest.raises(UserError, match="delete it, and the training begins again"):
+        read_header(tmp_path)
+
+
 def test_unknown_optimiser_is_one_sentence():
     with pytest.raises(UserError, match="must be adamw or muon"):
         build_optimisers(network(), {**OPTIMISER, "name": "sgd"}, 1e-2)

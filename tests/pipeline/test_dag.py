@@ -31,6 +31,16 @@ def wildcards(**values):
     return SimpleNamespace(**values)
 
 
+@pytest.mark.parametrize("shown, cores, threads", [("", 16, 1), ("0", 16, 8), ("0,1,2,3", 16, 4), ("0,1", 1, 1)])
+def test_a_fit_with_a_card_has_its_part_of_the_cores(monkeypatch, shown, cores, threads):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores))
+    smoke = dag()
+    stages = {folder.split("-")[0]: folder for folder in smoke.stages}
+    assert smoke.threads_of_fit(wildcards(stage=stages["mar3d.vae"])) == threads
+    assert smoke.threads_of_fit(wildcards(stage=stages["retrieval.index"])) == 1  # takes no card
+
+
 def test_the_shards_hold_every_object_once():
     smoke = dag()
     held = [spec.object for split, i in (("train", 0), ("train", 1), ("val", 0), ("test", 0))
