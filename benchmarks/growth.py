@@ -30,12 +30,6 @@ def slope(sizes: Sequence[float], costs: Sequence[float], families: Sequence[Has
     return fitted, math.sqrt(rest / (len(x) - len(set(families)) - 1) / square)
 
 
-def last_exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """The exponent between the largest size and the next smaller one."""
-    (before, cheaper), (size, cost) = sorted(zip(sizes, costs, strict=True))[-2:]
-    return math.log(cost / cheaper) / math.log(size / before)
-
-
 def _centred(values: Sequence[float], families: Sequence[Hashable]) -> list[float]:
     """Each value less the mean of its family."""
     members: dict[Hashable, list[float]] = {}
@@ -49,9 +43,8 @@ def _centred(values: Sequence[float], families: Sequence[Hashable]) -> list[floa
 class Curve:
     """Cost at several sizes. theory: the exponent that it should not exceed, or None for a curve beside it.
 
-    families: as `slope` takes them. tried: why it is steeper, where it is known to be. theory_last: the exponent of the
-    last interval, where the theory is no power law. expected: such a theory's cost at each size, up to a factor; it
-    says both exponents, and stands in place of them.
+    families: as `slope` takes them. tried: why it is steeper, where it is known to be. expected: in place of `theory`,
+    where that is no power law, its cost at each size, up to a factor.
     """
 
     label: str
@@ -63,7 +56,6 @@ class Curve:
     why: str = ""
     families: tuple[float, ...] = ()
     tried: str = ""
-    theory_last: float | None = None
     expected: tuple[float, ...] = ()
 
     @property
@@ -74,22 +66,23 @@ class Curve:
     @property
     def last(self) -> float:
         """Exponent between the largest size and the next smaller one of its family: where the curve is going."""
-        return self._last([cost.median for cost in self.costs])
+        return self._last_of([cost.median for cost in self.costs])
 
     @property
     def allowed(self) -> tuple[float, float] | None:
         """The theory's exponents, of all sizes and of the last interval; None for a curve without a theory."""
         if self.expected:
-            return slope(self.sizes, self.expected, self.families)[0], self._last(self.expected)
+            return slope(self.sizes, self.expected, self.families)[0], self._last_of(self.expected)
         if self.theory is None:
             return None
-        return self.theory, self.theory if self.theory_last is None else self.theory_last
+        return self.theory, self.theory
 
-    def _last(self, costs: Sequence[float]) -> float:
+    def _last_of(self, costs: Sequence[float]) -> float:
         families = self.families or (0,) * len(self.sizes)
         of_largest = dict(zip(self.sizes, families, strict=True))[max(self.sizes)]
         kept = [i for i, family in enumerate(families) if family == of_largest]
-        return last_exponent([self.sizes[i] for i in kept], [costs[i] for i in kept])
+        (before, cheaper), (size, cost) = sorted((self.sizes[i], costs[i]) for i in kept)[-2:]
+        return math.log(cost / cheaper) / math.log(size / before)
 
     @property
     def too_steep(self) -> bool:

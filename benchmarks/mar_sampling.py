@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import lth14_mar, theory
-from benchmarks.growth import Curve, last_exponent, slope
+from benchmarks.growth import Curve
 from benchmarks.measure import interleaved, ratios, spread
 from benchmarks.networks import (
     cast,
@@ -238,8 +238,6 @@ def growth(options: Options) -> tuple[Curve, ...]:
         flops.append(theory.sampling(params, settings, tokens, size))
     taken = interleaved(calls, rounds=3 if options.quick else 5, seconds=30, wait=wait_of(options.device))
     costs = tuple(spread(taken[tokens]) for tokens in sizes)
-    expected, last = slope(sizes, flops)[0], last_exponent(sizes, flops)
     why = "FLOPs by formula, benchmarks/theory.py (attention is quadratic)"
-    return (
-        Curve(f"sampling, {precision}", "tokens", "s", sizes, costs, expected, why, tried=CURVED, theory_last=last),
-    )
+    label = f"sampling, {precision}"
+    return (Curve(label, "tokens", "s", sizes, costs, None, why, tried=CURVED, expected=tuple(flops)),)

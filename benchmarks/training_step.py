@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import lth14_mar, theory
-from benchmarks.growth import Curve, last_exponent, slope
+from benchmarks.growth import Curve
 from benchmarks.measure import interleaved, ratios, spread
 from benchmarks.networks import cast, params_of, sizes_of, square_product, wait_of
 from benchmarks.options import Options
@@ -290,6 +290,5 @@ def _curve(
     calls = {n: partial(backward, step) for n, step in steps.items()}
     times = interleaved(calls, rounds=5, seconds=1 if options.quick else 8, wait=wait_of(options.device))
     costs = tuple(spread(times[n]) for n in sizes)
-    exponent, last = slope(sizes, expected)[0], last_exponent(sizes, expected)
     precision = steps[sizes[0]].precision
-    return Curve(f"{name}, batch 4, {precision}", size, "s", sizes, costs, exponent, why, theory_last=last)
+    return Curve(f"{name}, batch 4, {precision}", size, "s", sizes, costs, None, why, expected=tuple(expected))

@@ -55,8 +55,9 @@ def test_a_curve_that_bends_upwards_at_its_end_is_too_steep():
 
 def test_a_theory_that_bends_upwards_allows_its_end_to():
     costs = tuple(Spread(c, c, c, 1) for c in [*SIZES[:-1], SIZES[-2] * 2**1.5])
-    assert not Curve("c", "points", "s", SIZES, costs, 1.0, theory_last=1.3).too_steep
-    assert Curve("c", "points", "s", SIZES, costs, 1.0, theory_last=1.1).too_steep
+    for last, too_steep in ((1.3, False), (1.1, True)):
+        theory = (*SIZES[:-1], SIZES[-2] * 2**last)
+        assert Curve("c", "points", "s", SIZES, costs, None, expected=theory).too_steep is too_steep
 
 
 def test_a_theory_that_is_no_power_law_says_its_exponents_itself():
