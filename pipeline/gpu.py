@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,6 @@ BUDGET_MINUTES = 45
 LOOK = "import torch; torch.ones(1, device='cuda').sum().item(); print('name', torch.cuda.get_device_name())"
 TESTS = ("tests/methods/test_gpu.py", "tests/methods/test_foresee.py::test_inputs_are_made_up_on_the_gpu")
 TESTS += ("tests/evaluation/test_backends.py", "tests/methods/test_paper_step.py")
-NUMBER = r"([-+.\de]+)"
-STEP = {
-    "device, batch, precision": r"^\S+ on (\S+), batch (\d+), (\w+)$",
-    "step_seconds, timed, samples_per_second": rf"^  {NUMBER} s a step \(.* of (\d+)\), {NUMBER} samples/s$",
-    "step_tflop, tflops": rf"^  {NUMBER} TFLOP a step, {NUMBER} TFLOP/s$",
-    "utilisation_percent, matrix_tflops": rf"^  utilisation {NUMBER}% of the {NUMBER} TFLOP/s of a large matrix",
-    "peak_memory_gb": rf"^  peak memory {NUMBER} GB",
-}
-"""Lines of `python -m methods step`, by the names of what they say."""
 COLUMNS = 8
 """Settings on the sheet, at most: more would be too small to be looked at."""
 MEASURED, SHEET = "measured.json", "sheet.png"
@@ -112,6 +104,7 @@ def pieces(
     snakemake += ["--resources", f"gpu={len(cards.cards())}"] if len(cards.cards()) > 1 else []
     snakemake += [*config, "--"]
     step = [python, "-m", "methods", "step", "--method", "mar3d/full", "--scale", dag.scale if cpu else PAPER]
+    step += [] if cpu else ["--compile"]  # whether it pays there
     tests = [python, "-m", "pytest", "-q", "-n0", "-rs", "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
     tests += [str(ROOT / name) for name in (TESTS[:1] if cpu else TESTS)]
     tables = (
@@ -133,7 +126,14 @@ def pieces(
         ),
         Piece("backends", [[python, "-m", "evaluation", "backends", "--check"]], code("evaluation")),
         *(
-            Piece(f"step_{stage}", [[*step, "--stage", stage]], code(), read=step_of, remedy="a card may be too small")
+            Piece(
+                f"step_{stage}",
+                [[*step, "--stage", stage, "--json", str(folder / f"step_{stage}.json")]],
+                code(),
+                makes=folder / f"step_{stage}.json",
+                read=partial(_written, folder / f"step_{stage}.json"),
+                remedy="a card may be too small",
+            )
             for stage in STEPS
         ),
         Piece("data", [[*snakemake, "describe"]], remedy=tables),
@@ -282,22 +282,12 @@ def _named(text: str) -> dict[str, Any]:
     return {"name": re.findall(r"^name (.+)$", text, re.MULTILINE)[-1]}
 
 
+def _written(path: Path, _: str) -> dict[str, Any]:
+    return read_json(path)
+
+
 def _last_line(text: str) -> dict[str, Any]:
     return {"said": text.strip().splitlines()[-1].strip("= ")}
-
-
-def step_of(text: str) -> dict[str, Any]:
-    """What `python -m methods step` has printed of a step."""
-    found: dict[str, Any] = {}
-    for names, pattern in STEP.items():
-        match = re.search(pattern, text, re.MULTILINE)
-        if match is None:
-            raise UserError(
-                f"`python -m methods step` printed no line with {names}: pipeline/gpu.py reads it otherwise"
-            )
-        found |= dict(zip(names.split(", "), match.groups(), strict=True))
-    whole = {"batch": int, "timed": int, "device": str, "precision": str}
-    return {name: whole.get(name, float)(value) for name, value in found.items()}
 
 
 def summary(folder: Path) -> str:
@@ -306,11 +296,11 @@ def summary(folder: Path) -> str:
     lines = [f"card: {record['card']['name']}"] if "card" in record else []
     for name, about in record.items():
         if name.startswith("step_"):
-            share = about["utilisation_percent"]
             asked = f" (asked: {WANTED:.0%})" if name != "step_vae" else ""
             lines.append(
-                f"{name}: {about['samples_per_second']:g} samples/s at batch {about['batch']}, {share:g} % of the"
-                f" measured {about['matrix_tflops']:g} TFLOP/s{asked}, {about['peak_memory_gb']:g} GB"
+                f"{name}: {about['samples_per_second']:.3g} samples/s at batch {about['batch']},"
+                f" {about['utilisation']:.1%} of the measured {about['matrix_tflops']:.4g} TFLOP/s{asked},"
+                f" {about['peak_memory_gb']:.3g} GB"
             )
     if "train" in record:
         minutes, starts = sum(record["train"][SECONDS]) / 60, len(record["train"][SECONDS])

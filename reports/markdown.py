@@ -46,9 +46,7 @@ def of(context: Mapping[str, Any]) -> str:
 
 def scored_by(backends: Mapping[str, Sequence[str]], n: int) -> str:
     """The last lines of a page whose n files of rows are not all of the CPU path (`reports.rows.backends`), or ''."""
-    lines = [
-        f"Nearest neighbours by {name} in {len(files)} of {n} files of rows.\n" for name, files in backends.items()
-    ]
+    lines = [f"Scored by {name} in {len(files)} of {n} files of rows.\n" for name, files in backends.items()]
     return "\n" + "".join(lines) if lines else ""
 
 

@@ -6,7 +6,9 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from core.errors import UserError, known
 from core.files import write_text
@@ -62,6 +64,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     step.add_argument("--draw", help="only this kind of step, such as a bank of the VAE; all if not given")
     step.add_argument("--gpu", help="a card, to print its utilisation")
     step.add_argument("--device", default="auto", help="auto, cuda or cpu (default: %(default)s)")
+    step.add_argument("--json", type=Path, metavar="FILE", help="also write it as JSON (- for standard output)")
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -138,25 +141,54 @@ def step(args: argparse.Namespace) -> None:
         return dataclasses.replace(made_up, draws={args.draw: (1.0, made_up.draws[args.draw][1])})
 
     made_up = make_up()
-    measured = matrix_rate(device, made_up.training["precision"])
+    about = {"stage": stage.folder_name, "device": str(device)}
+    about |= {name: made_up.training[name] for name in ("batch", "precision")}
+    frozen, measured = made_up.frozen, matrix_rate(device, about["precision"])
     taken = run_steps(made_up, device, repeats=args.repeats)
     rate = taken.flops / taken.seconds
-    print(f"{stage.folder_name} on {device}, batch {made_up.training['batch']}, {made_up.training['precision']}")
-    if made_up.frozen:
-        print("  its frozen networks have random weights: time and FLOPs do not depend on them")
-    each = f"of each kind the median of {taken.timed}"
-    print(f"  {taken.seconds:.3g} s a step ({each}), {taken.samples_per_second:.3g} samples/s")
-    print(f"  {taken.flops / 1e12:.3g} TFLOP a step, {rate / 1e12:.3g} TFLOP/s")
-    print(f"  utilisation {rate / measured:.1%} of the {measured / 1e12:.3g} TFLOP/s of a large matrix product here")
-    print(f"  loss {taken.loss:.4g}")
-    print(f"  peak memory {taken.peak_bytes / 1e9:.2f} GB ({'device' if device.type == 'cuda' else 'process'})")
+    found = about | {
+        "step_seconds": taken.seconds,
+        "timed": taken.timed,
+        "samples_per_second": taken.samples_per_second,
+        "step_tflop": taken.flops / 1e12,
+        "tflops": rate / 1e12,
+        "matrix_tflops": measured / 1e12,
+        "utilisation": rate / measured,
+        "loss": taken.loss,
+        "peak_memory_gb": taken.peak_bytes / 1e9,
+    }
     if args.compile:
         del made_up  # its memory is wanted for the second one
-        compiled = run_steps(make_up(), device, repeats=args.repeats, compiled=True)
-        gain = taken.seconds / compiled.seconds
-        print(f"  compiled: {compiled.seconds:.3g} s a step, {gain:.3g} times as fast (hardware.compile)")
+        found["compiled_seconds"] = run_steps(make_up(), device, repeats=args.repeats, compiled=True).seconds
     if card is not None:
-        print(f"  utilisation {rate / card.tflops / 1e12:.1%} of {card.label}'s published peak")
+        found["utilisation_published"] = rate / card.tflops / 1e12
+    if args.json != STANDARD_OUTPUT:
+        print("\n".join(step_text(found, frozen=bool(frozen), card=card.label if card else "")))
+    if args.json:
+        _write(args.json, json.dumps(found, indent=2) + "\n")
+
+
+def step_text(found: Mapping[str, Any], *, frozen: bool, card: str) -> list[str]:
+    """Lines of what a step took. frozen: whether networks that only run were made up. card: its name, or none."""
+    memory = "device" if found["device"].startswith("cuda") else "process"
+    lines = [
+        f"{found['stage']} on {found['device']}, batch {found['batch']}, {found['precision']}",
+        f"  {found['step_seconds']:.3g} s a step (of each kind the median of {found['timed']}),"
+        f" {found['samples_per_second']:.3g} samples/s",
+        f"  {found['step_tflop']:.3g} TFLOP a step, {found['tflops']:.3g} TFLOP/s",
+        f"  utilisation {found['utilisation']:.1%} of the {found['matrix_tflops']:.3g} TFLOP/s of a large matrix"
+        " product here",
+        f"  loss {found['loss']:.4g}",
+        f"  peak memory {found['peak_memory_gb']:.2f} GB ({memory})",
+    ]
+    if frozen:
+        lines.insert(1, "  its frozen networks have random weights: time and FLOPs do not depend on them")
+    if seconds := found.get("compiled_seconds"):
+        gain = found["step_seconds"] / seconds
+        lines.append(f"  compiled: {seconds:.3g} s a step, {gain:.3g} times as fast (hardware.compile)")
+    if card:
+        lines.append(f"  utilisation {found['utilisation_published']:.1%} of {card}'s published peak")
+    return lines
 
 
 COMMANDS = {"plan": plan, "step": step}

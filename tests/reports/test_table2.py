@@ -195,4 +195,4 @@ def test_the_page_names_a_backend_that_is_not_the_cpu_and_nothing_else_changes(t
         return (tmp_path / out).with_suffix(".md").read_text()
 
     plain, said = page("plain.csv"), page("other.csv", full=backend)
-    assert said == f"{plain}\nNearest neighbours by {backend} in 1 of 2 files of rows.\n"
+    assert said == f"{plain}\nScored by {backend} in 1 of 2 files of rows.\n"
