@@ -57,8 +57,9 @@ def evaluate(field: Field, cells: int, *, coarsest: int = 32, band: float = 3.0)
         # An even node of the finer grid is a coarse one, an odd node lies between two.
         below, above = np.arange(level + 1) // 2, np.arange(1, level + 2) // 2
         for axis in (2, 1, 0):  # the first axis last: the largest copies are then of whole planes
-            active = active.take(below, axis) | active.take(above, axis)
-            values = values.take(above, axis)
+            grown = active.take(below, axis)
+            grown |= active.take(above, axis)
+            active, values = grown, values.take(above, axis)
         front = np.flatnonzero(active)
         while len(front):
             index = np.stack(np.unravel_index(front, active.shape), -1)
@@ -102,34 +103,30 @@ def surface(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     Returns vertices (v, 3) float32 in the box and faces (f, 3) int32, counter-clockwise from outside. The outer
     layer of nodes is taken as outside, so that the mesh is closed.
     """
-    shut = closed(values)
-    box = around(shut)
-    if box is None:
+    found = closed(values)
+    if found is None:
         return None
-    vertices, faces, _, _ = marching_cubes(shut[box], 0.0, gradient_direction="ascent")
-    corner = np.float32([along.start for along in box])
+    part, corner = found
+    vertices, faces, _, _ = marching_cubes(part, 0.0, gradient_direction="ascent")
     return in_box(vertices + corner, len(values)), faces.astype(np.int32)
 
 
-def closed(values: np.ndarray) -> np.ndarray:
-    """A float32 copy of logits (n, n, n) whose outer layer is outside."""
-    shut = values.astype(np.float32, copy=True)
-    for axis in range(3):
-        for side in (0, -1):
-            shut.swapaxes(0, axis)[side] = np.minimum(shut.swapaxes(0, axis)[side], -1e-3)
-    return shut
+def closed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The part of logits (n, n, n) with all cells that the surface crosses, its outer layer outside; None without any.
 
-
-def around(shut: np.ndarray) -> tuple[slice, slice, slice] | None:
-    """The least box of nodes with all cells that the surface crosses, of what `closed` gives; None without any.
-
-    An object is as long as the grid along one axis only: often most of the grid is left out.
+    Returns a float32 copy of the part and the index (3,) float32 of its first node. An object is as long as the grid
+    along one axis only: often most of the grid is left out.
     """
-    inside = shut > 0
+    inside = values[1:-1, 1:-1, 1:-1] > 0
     if not inside.any():
         return None
     axes = [np.flatnonzero(inside.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    return tuple(slice(int(found[0]) - 1, int(found[-1]) + 2) for found in axes)
+    part = values[tuple(slice(found[0], found[-1] + 3) for found in axes)].astype(np.float32)
+    for axis in range(3):
+        for side in (0, -1):
+            layer = part.swapaxes(0, axis)[side]
+            np.minimum(layer, -1e-3, out=layer)
+    return part, np.float32([found[0] for found in axes])
 
 
 def in_box(vertices: np.ndarray, n: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import itertools
 import numpy as np
 import torch
 
-from methods.layers.extraction import around, closed, in_box
+from methods.layers.extraction import closed, in_box
 
 INSTALLATION = "https://kaolin.readthedocs.io/en/latest/notes/installation.html"
 
@@ -45,17 +45,17 @@ def surface(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     cubes of the least box that holds all crossed ones, and not these alone, since it tells ambiguous cubes by their
     neighbours in a whole grid: 255 bytes a cube were measured at 128^3, so 4.3 GB for all of 256^3.
     """
-    shut = closed(values)
-    box = around(shut)
-    if box is None:
+    found = closed(values)
+    if found is None:
         return None
-    field = torch.from_numpy(np.ascontiguousarray(-shut[box]))  # negative inside
+    part, corner = found
+    field = torch.from_numpy(-part)  # negative inside
     sides = [n - 1 for n in field.shape]
     numbers = torch.arange(field.numel()).reshape(field.shape)
     cubes = torch.stack([numbers[tuple(map(_shifted, corner, sides))].reshape(-1) for corner in CORNERS], 1)
-    nodes = torch.cartesian_prod(*(torch.arange(along.start, along.stop, dtype=torch.float32) for along in box))
+    nodes = torch.cartesian_prod(*(torch.arange(side, dtype=torch.float32) for side in field.shape))
     vertices, faces, _ = of_kaolin()(device="cpu")(nodes, field.reshape(-1), cubes, sides)
-    return in_box(vertices.numpy(), len(values)), faces.numpy().astype(np.int32)
+    return in_box(vertices.numpy() + corner, len(values)), faces.numpy().astype(np.int32)
 
 
 def _shifted(start: int, side: int) -> slice:

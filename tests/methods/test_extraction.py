@@ -5,7 +5,7 @@ import trimesh
 from scipy.ndimage import binary_dilation
 from skimage.measure import marching_cubes
 
-from methods.layers.extraction import around, closed, evaluate, in_box, nodes, surface
+from methods.layers.extraction import closed, evaluate, in_box, nodes, surface
 
 
 def sphere(points, radius=0.8, centre=(0.1, -0.05, 0.02)):
@@ -72,18 +72,23 @@ def test_a_part_of_the_surface_that_was_found_is_followed_to_its_end():
 
 
 def test_the_surface_is_that_of_the_whole_grid():
-    values = evaluate(lambda p: sphere(p, 0.2, (0.5, -0.3, 0.1)), 64)
-    vertices, faces, _, _ = marching_cubes(closed(values), 0.0, gradient_direction="ascent")
+    values = evaluate(lambda p: sphere(p, 0.2, (0.5, -0.3, 0.1)), 64)  # which does not meet the outer layer
+    vertices, faces, _, _ = marching_cubes(values, 0.0, gradient_direction="ascent")
     found = surface(values)
     np.testing.assert_allclose(found[0], in_box(vertices, 65), atol=1e-6)
     np.testing.assert_array_equal(found[1], faces)
 
 
-def test_the_box_around_a_surface_is_the_least_one():
+def test_the_closed_part_is_the_least_with_all_crossed_cells():
     values = np.full((6, 7, 8), -1.0)
     values[2, 3, 4:6] = 1.0
-    assert around(values) == (slice(1, 4), slice(2, 5), slice(3, 7))
-    assert around(np.full((4, 4, 4), -1.0)) is None
+    values[5, 0, 0] = 1.0  # of the outer layer, which is outside
+    part, corner = closed(values)
+    assert part.shape == (3, 3, 4) and corner.tolist() == [1, 2, 3]
+    assert (part > 0).sum() == 2
+    values[4, 1, 1] = 1.0
+    assert (closed(values)[0] > 0).sum() == 3
+    assert closed(np.full((4, 4, 4), -1.0)) is None
 
 
 def test_empty_field_is_none_and_full_field_is_closed():
