@@ -23,7 +23,7 @@ from core.errors import UserError, known
 from core.identity import ROOT, params_key
 from core.yaml_files import merged, validate
 from methods.declarations import check_borrowed, read_method
-from methods.specs import HARDWARE, PAPER_GPUS, SCALES, MethodSpec, Plan, StageSpec, VariantSpec
+from methods.specs import HARDWARE, PAPER, PAPER_GPUS, SCALES, MethodSpec, Plan, StageSpec, VariantSpec
 
 PARAMS_SCHEMA = "params.schema.yaml"  # of a method's folder, if it has one: which values its params may take
 
@@ -63,16 +63,19 @@ def _resolve_params(
     method: MethodSpec, variant: VariantSpec, scale: str, methods: Mapping[str, MethodSpec]
 ) -> dict[str, Any]:
     where = f"methods/{method.name}/config.yaml: {PAPER_GPUS}"
-    return _of_all_gpus(_merged_params(method, variant, scale, methods), where)
+    return _of_all_gpus(_merged_params(method, variant, scale, methods), scale, where)
 
 
-def _of_all_gpus(params: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The params without PAPER_GPUS; each batch times as much, and each number of steps divided by it, rounded up."""
+def _of_all_gpus(params: Mapping[str, Any], scale: str, where: str) -> dict[str, Any]:
+    """The params without PAPER_GPUS; at scale `paper` with each batch times as much, and steps divided by it.
+
+    Numbers of steps are rounded up. Batches of other scales are not the paper's.
+    """
     result = {key: value for key, value in params.items() if key != PAPER_GPUS}
     gpus = params.get(PAPER_GPUS, 1)
     if not isinstance(gpus, int) or gpus < 1:
         raise UserError(f"{where} is {gpus}: it must be a whole number of at least 1")
-    if gpus == 1:
+    if gpus == 1 or scale != PAPER:
         return result
     for key, section in result.items():
         if isinstance(section, Mapping) and "training" in section:

@@ -12,8 +12,10 @@ from core.errors import UserError, known
 SCALES = ("smoke", "cpu", "gpu", "paper")
 HARDWARE = "hardware"
 """The section of params that says how work is done; no key counts it, and every stage may read it."""
+PAPER = "paper"
+"""The scale whose batches are the paper's."""
 PAPER_GPUS = "paper_gpus"
-"""The param that multiplies every batch and divides its steps and phases; it stands in no resolved params."""
+"""The param that multiplies every batch there, and divides its steps and phases; it stands in no resolved params."""
 EXTERNAL = "external"
 """The kind of methods whose meshes are made elsewhere, and the folder whose code and defaults they share."""
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    from pipeline.gpu import __doc__ as told
-
     raw = argparse.RawTextHelpFormatter
     main = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, formatter_class=raw)
     commands = main.add_subparsers(dest="what", required=True, metavar="alone|status|pack|unpack|results|collect|gpu")
@@ -60,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
     gpu = commands.add_parser(
         "gpu",
         help="tests, measurements and the recorded run of a machine with a GPU",
-        description=told,
-        formatter_class=raw,
+        description="All that a machine with a GPU is for, in pieces that resume: docs/clusters.md has the list, and -n"
+        " says what is to be done.",
     )
     gpu.add_argument(
         "targets",
@@ -71,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     gpu.add_argument("--cores", default="all", help="processor cores for snakemake (default: all)")
     gpu.add_argument("--cpu", action="store_true", help="go without a GPU, to try the chain: best at scale smoke")
     gpu.add_argument("--out", type=Path, help="folder to keep it in (default: reports/recorded/SCALE-DATASET)")
-    gpu.add_argument("--without", nargs="+", default=[], metavar="PIECE", help="pieces to leave out")
+    gpu.add_argument("--without", action="append", default=[], metavar="PIECE", help="leave one out; may be repeated")
     gpu.add_argument("-n", "--dry-run", action="store_true", help="only say which pieces there are and what is done")
     for command in (status, pack, results, collect, gpu):
         command.add_argument("--configfile", type=Path, help="YAML that is laid over the scale's configuration")

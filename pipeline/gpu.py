@@ -18,6 +18,7 @@ three. What was measured stands in runs/{dataset}/{scale}/record/measured.json, 
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -56,14 +57,15 @@ IDENTITY, SECONDS, KEEP = "identity", "seconds", "keep"
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the work. commands: run one after another, stopping at the first that fails.
+    """A part of the work. commands: run one after another, stopping at the first that fails; or what says them when
+    their turn comes.
 
     identity: of what it depends on, asked when its turn comes; None: always run, its commands know what is done.
     makes: must be there as well if it is done. read: what its output says, for `measured.json`. remedy: where it fails.
     """
 
     name: str
-    commands: Sequence[Sequence[str]]
+    commands: Sequence[Sequence[str]] | Callable[[], Sequence[Sequence[str]]]
     identity: Callable[[], Any] | None = None
     makes: Path | None = None
     read: Callable[[str], dict[str, Any]] | None = None
@@ -92,6 +94,7 @@ def pieces(
     keep it in. targets: files of tables and figures. bundled: whether this is an unpacked bundle.
     """
     python, folder = sys.executable, folder_of(dag)
+    targets = list(dict.fromkeys([TARGETS[0], *targets]))
     artefacts = asked_for(set(targets))
     made = [str(path) for path in generated(dag, targets)]
     shown = [name for a in artefacts for name in dag.config[a.name].get("settings", ())]
@@ -110,7 +113,8 @@ def pieces(
     tables = (
         f"its jobs' logs are below {dag.logs}; rows that failed are rows of the table, `--without tables` keeps them"
     )
-    configs = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("methods/*/config.yaml"))]
+    configs = [ROOT.glob(pattern) for pattern in ("config/*.yaml", "methods/*/config.yaml")]
+    configs = [path.relative_to(ROOT).as_posix() for found in configs for path in sorted(found)]
 
     def code(*rooms: str) -> Callable[[], Any]:
         return lambda: source_hash("core", "methods", *rooms, *configs)
@@ -145,11 +149,11 @@ def pieces(
             lambda: [sha256_of(path) for path in _there(shown)],
             makes=folder / SHEET,
         ),
-        Piece(KEEP, [["cp", "--", *files, str(folder)], _index(files, folder), _record(folder, kept)]),
+        Piece(KEEP, lambda: _keeping(files, folder, kept)),
     ]
     if bundled:
         archive = [python, "-m", "pipeline", "results", "--configfile", "bundle.yaml", "--out", "results.tar.gz"]
-        found.append(Piece("results", [archive]))
+        found.append(Piece("results", [archive, ["tar", "-czf", "record.tar.gz", str(folder), str(kept)]]))
     return found
 
 
@@ -162,13 +166,21 @@ def _sheet(dag: Dag, shown: Sequence[str], out: Path) -> list[str]:
     return [*command, "--out", str(out)]
 
 
+def _keeping(files: Sequence[str], folder: Path, kept: Path) -> list[list[str]]:
+    """Commands that keep what there is of the run's files. Raises UserError without Table 2, which names the run."""
+    made = [path for path in files if Path(path).exists()]
+    if TARGETS[0] not in made:
+        raise UserError(f"there is no {TARGETS[0]} to keep: run `tables` as well")
+    return [["cp", "--", *made, str(folder)], _index(made, folder), _record(folder, kept)]
+
+
 def _index(files: Sequence[str], folder: Path) -> list[str]:
     copies = [str(folder / Path(path).name) for path in files]
     return [sys.executable, "-m", "reports", "all", "--files", *copies, "--out", str(folder / "all")]
 
 
 def _record(folder: Path, out: Path) -> list[str]:
-    also = [str(folder / SHEET), str(folder / MEASURED)]
+    also = [str(folder / name) for name in (SHEET, MEASURED) if (folder / name).exists()]
     return [sys.executable, "-m", "reports", "record", "--reports", str(folder), "--out", str(out), "--also", *also]
 
 
@@ -228,7 +240,13 @@ def is_done(piece: Piece, record: Mapping[str, Any]) -> bool:
 
 
 def _identity(piece: Piece, record: Mapping[str, Any]) -> str:
-    return params_key([piece.identity and piece.identity(), record.get("card", {}).get("name")])
+    commands = [list(command) for command in _commands(piece)]
+    asked = piece.identity and piece.identity()
+    return params_key([asked, commands, record.get("card", {}).get("name"), importlib.metadata.version("torch")])
+
+
+def _commands(piece: Piece) -> Sequence[Sequence[str]]:
+    return piece.commands() if callable(piece.commands) else piece.commands
 
 
 def _run_piece(piece: Piece, folder: Path, record: dict[str, Any]) -> None:
@@ -236,11 +254,13 @@ def _run_piece(piece: Piece, folder: Path, record: dict[str, Any]) -> None:
     log, text, start = folder / f"{piece.name}.log", "", time.monotonic()
     before = record.get(piece.name, {}).get(SECONDS, []) if piece.identity is None else []
     log.unlink(missing_ok=True)
-    for command in piece.commands:
+    for command in _commands(piece):
         status, printed = _tee(command, log, piece.environment)
         text += printed
         if status:
-            if piece.identity is None:  # it goes on from there, so these seconds are part of what it takes
+            if (
+                piece.identity is None and piece.name != KEEP
+            ):  # it goes on from there, so these seconds are part of what it takes
                 spent = {SECONDS: [*before, round(time.monotonic() - start, 1)]}
                 write_json(folder / MEASURED, record | {piece.name: spent})
             why = "out of memory" if status in (OUT_OF_MEMORY, -9) else f"exit status {status}"

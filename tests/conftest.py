@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-if not os.environ.get("GPU"):
-    os.environ["CUDA_VISIBLE_DEVICES"] = (
-        ""  # before any module imports torch; the processes that tests start inherit it
-    )
+if os.environ.get("GPU") != "1":  # before any module imports torch; the processes that tests start inherit it
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 TINY = {
     "points": 512,

@@ -6,15 +6,17 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, known
 from core.files import write_text
-from methods.contract import Step
 from methods.registry import resolve
 from methods.specs import SCALES, parse_setting
+
+if TYPE_CHECKING:
+    from methods.contract import Step  # it loads NumPy, before whose loading threads are limited
 
 STANDARD_OUTPUT = Path("-")
 
@@ -143,7 +145,7 @@ def step(args: argparse.Namespace) -> None:
     made_up = make_up()
     about = {"stage": stage.folder_name, "device": str(device)}
     about |= {name: made_up.training[name] for name in ("batch", "precision")}
-    frozen, measured = made_up.frozen, matrix_rate(device, about["precision"])
+    frozen, measured = bool(made_up.frozen), matrix_rate(device, about["precision"])
     taken = run_steps(made_up, device, repeats=args.repeats)
     rate = taken.flops / taken.seconds
     found = about | {
@@ -157,15 +159,35 @@ def step(args: argparse.Namespace) -> None:
         "loss": taken.loss,
         "peak_memory_gb": taken.peak_bytes / 1e9,
     }
-    if args.compile:
-        del made_up  # its memory is wanted for the second one
-        found["compiled_seconds"] = run_steps(make_up(), device, repeats=args.repeats, compiled=True).seconds
     if card is not None:
         found["utilisation_published"] = rate / card.tflops / 1e12
-    if args.json != STANDARD_OUTPUT:
-        print("\n".join(step_text(found, frozen=bool(frozen), card=card.label if card else "")))
+    told = args.json != STANDARD_OUTPUT
+    if told:
+        print("\n".join(step_text(found, frozen=frozen, card=card.label if card else "")), flush=True)
+    if args.compile:
+        if args.json and told:  # what there is already, should compiling end the process
+            write_text(args.json, json.dumps(found, indent=2) + "\n")
+        del made_up  # its memory is wanted for the second one
+        found |= _compiled(lambda: run_steps(make_up(), device, repeats=args.repeats, compiled=True).seconds)
+        if told:
+            print(_compiled_text(found))
     if args.json:
         _write(args.json, json.dumps(found, indent=2) + "\n")
+
+
+def _compiled(seconds: Callable[[], float]) -> dict[str, Any]:
+    """Seconds of a compiled step; None, and why, where compiling fails: the step itself has been measured."""
+    try:
+        return {"compiled_seconds": seconds()}
+    except Exception as error:  # no compiler, too little memory, an operation that it does not know
+        return {"compiled_seconds": None, "not_compiled": (str(error).strip() or type(error).__name__).splitlines()[0]}
+
+
+def _compiled_text(found: Mapping[str, Any]) -> str:
+    if found["compiled_seconds"] is None:
+        return f"  not compiled: {found['not_compiled']}"
+    gain = found["step_seconds"] / found["compiled_seconds"]
+    return f"  compiled: {found['compiled_seconds']:.3g} s a step, {gain:.3g} times as fast (hardware.compile)"
 
 
 def step_text(found: Mapping[str, Any], *, frozen: bool, card: str) -> list[str]:
@@ -183,9 +205,6 @@ def step_text(found: Mapping[str, Any], *, frozen: bool, card: str) -> list[str]
     ]
     if frozen:
         lines.insert(1, "  its frozen networks have random weights: time and FLOPs do not depend on them")
-    if seconds := found.get("compiled_seconds"):
-        gain = found["step_seconds"] / seconds
-        lines.append(f"  compiled: {seconds:.3g} s a step, {gain:.3g} times as fast (hardware.compile)")
     if card:
         lines.append(f"  utilisation {found['utilisation_published']:.1%} of {card}'s published peak")
     return lines

@@ -18,11 +18,9 @@ from methods.foresee.cards import Card
 from methods.foresee.trace import Traced, trace
 from methods.registry import fitting_variant, paper_gpus, resolve
 from methods.run import make_method, readable_params
-from methods.specs import HARDWARE, Plan, StageSpec
+from methods.specs import HARDWARE, PAPER, Plan, StageSpec
 from methods.training.devices import pieces_of
 
-PAPER = "paper"
-"""The scale whose batches are the paper's."""
 HOUR = 3600.0
 TERA = 1e12
 

@@ -112,20 +112,22 @@ def surface(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def closed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The part of logits (n, n, n) with all cells that the surface crosses, its outer layer outside; None without any.
+    """The part of logits (n, n, n) with all cells that the surface crosses; None without any.
 
-    Returns a float32 copy of the part and the index (3,) float32 of its first node. An object is as long as the grid
-    along one axis only: often most of the grid is left out.
+    Returns a float32 copy of the part, in which what is of the grid's outer layer is outside, and the index (3,)
+    float32 of its first node. An object is as long as the grid along one axis only: often most of the grid is left out.
     """
     inside = values[1:-1, 1:-1, 1:-1] > 0
     if not inside.any():
         return None
     axes = [np.flatnonzero(inside.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     part = values[tuple(slice(found[0], found[-1] + 3) for found in axes)].astype(np.float32)
-    for axis in range(3):
-        for side in (0, -1):
-            layer = part.swapaxes(0, axis)[side]
-            np.minimum(layer, -1e-3, out=layer)
+    for axis, found in enumerate(axes):
+        along = part.swapaxes(0, axis)
+        if found[0] == 0:
+            np.minimum(along[0], -1e-3, out=along[0])
+        if found[-1] + 3 == len(values):
+            np.minimum(along[-1], -1e-3, out=along[-1])
     return part, np.float32([found[0] for found in axes])
 
 

@@ -127,8 +127,7 @@ def train(
     compile (the repeated blocks), workers (threads that draw ahead). drawing_flops: of the networks that `draw` runs
     for a whole batch, where it runs any; the loop counts the loss, its gradients and the update. partial: whether a
     step may leave parameters without gradients. save_every: seconds between two resume states; more if saving takes
-    longer than one. Raises DivergedError on a non-finite loss or
-    gradient, LostProcessError where another process died.
+    longer than one. Raises DivergedError on a non-finite loss or gradient, LostProcessError where another process died.
     """
     hardware, stream = hardware or {}, stream or name
     steps, resume = training["steps"], out / "resume"

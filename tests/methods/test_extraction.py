@@ -80,14 +80,19 @@ def test_the_surface_is_that_of_the_whole_grid():
 
 
 def test_the_closed_part_is_the_least_with_all_crossed_cells():
-    values = np.full((6, 7, 8), -1.0)
+    values = np.full((8, 8, 8), -1e-6)  # so near the surface that it would move if it were changed
     values[2, 3, 4:6] = 1.0
-    values[5, 0, 0] = 1.0  # of the outer layer, which is outside
+    values[7, 0, 0] = 1.0  # of the outer layer, which is outside
     part, corner = closed(values)
     assert part.shape == (3, 3, 4) and corner.tolist() == [1, 2, 3]
-    assert (part > 0).sum() == 2
-    values[4, 1, 1] = 1.0
-    assert (closed(values)[0] > 0).sum() == 3
+    assert (part > 0).sum() == 2 and (part[part < 0] == np.float32(-1e-6)).all()
+    values[1, 1, 6] = 1.0
+    part, corner = closed(values)
+    assert part.shape == (4, 5, 5) and corner.tolist() == [0, 0, 3]
+    assert (part > 0).sum() == 3
+    for layer in (part[0], part[:, 0], part[:, :, -1]):  # those of the grid
+        assert (layer == np.float32(-1e-3)).all()
+    assert (part[-1, 1:, :-1] == np.float32(-1e-6)).all()
     assert closed(np.full((4, 4, 4), -1.0)) is None
 
 

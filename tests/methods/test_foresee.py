@@ -12,8 +12,9 @@ from torch import nn
 
 from core.errors import UserError
 from core.identity import ROOT
+from methods.__main__ import parser
 from methods.contract import Sizes, Step
-from methods.foresee import measure, totals
+from methods.foresee import command, measure, totals
 from methods.foresee.cards import card_of, get_card, load_cards, utilisation
 from methods.foresee.data import foresee_data, objects_of, on_device, views_of
 from methods.foresee.measure import matrix_rate, run_steps
@@ -455,6 +456,20 @@ def test_step_runs_and_says_what_it_took():
     assert done.returncode == 2 and "--compile needs --repeats of at least 1" in done.stderr
     done = subprocess.run([*command, "--draw", "lr"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "no kind of step of mar_lr 'lr'" in done.stderr
+
+
+def test_a_step_that_cannot_be_compiled_is_told_all_the_same(tmp_path, monkeypatch, capsys):
+    def compile_blocks(_):
+        raise RuntimeError("no compiler here\nmore")
+
+    monkeypatch.setattr("methods.foresee.measure.compile_blocks", compile_blocks)
+    monkeypatch.setattr("methods.foresee.measure.matrix_rate", lambda *_: 1e9)
+    line = ["step", "--method", "mar3d/full", "--stage", "vae", "--scale", "smoke", "--repeats", "1", "--compile"]
+    command.step(parser().parse_args([*line, "--device", "cpu", "--json", str(tmp_path / "step.json")]))
+    found = json.loads((tmp_path / "step.json").read_text())
+    assert found["step_seconds"] > 0 and found["compiled_seconds"] is None
+    assert found["not_compiled"] == "no compiler here"
+    assert "  not compiled: no compiler here\n" in capsys.readouterr().out
 
 
 def test_a_devices_name_says_its_card():

@@ -47,7 +47,7 @@ from methods.training.weights import lowered
 from tests.methods.trained import STAGES
 
 SCALE = "smoke"
-CARD = torch.cuda.is_available() and bool(os.environ.get("GPU"))
+CARD = torch.cuda.is_available() and os.environ.get("GPU") == "1"
 DEVICE = "cuda" if CARD else "cpu"
 on_a_gpu = pytest.mark.skipif(not (CARD or os.environ.get("GPU") == "cpu"), reason="needs a GPU, and GPU=1")
 on_one_card = pytest.mark.skipif(not CARD, reason="needs a GPU, and GPU=1")

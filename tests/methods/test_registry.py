@@ -91,6 +91,9 @@ def test_batches_of_many_gpus_take_as_many_fewer_steps(tmp_path):
         assert plan.params["a"]["training"] == {"batch": 32, "steps": 3, "phases": {"broad": 2, "fine": 1}}
         assert "paper_gpus" not in plan.params
     assert found[4][0].params["b"]["training"] == {"batch": 8, "steps": 2}
+    for scale in ("smoke", "cpu", "gpu"):  # whose batches are not the paper's
+        plan = resolve("alpha", "full", scale, folder)
+        assert plan.params["b"]["training"] == {"batch": 2, "steps": 5} and "paper_gpus" not in plan.params
     assert not {s.key for p in found[4] for s in p.stages} & {s.key for p in found[1] for s in p.stages}
     (tmp_path / "none").mkdir()
     folder = write(tmp_path / "none", {**alpha, "params": alpha["params"] | {"paper_gpus": 0}})

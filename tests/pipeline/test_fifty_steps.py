@@ -3,8 +3,8 @@
     FIFTY_STEPS=1 python -m pytest -n0 -s tests/pipeline/test_fifty_steps.py
 
 At scale `gpu`, 48 meshes of the dataset `meshes`, batches of 8 (MAR with HR tokens directly, and DiT: 4). Others by the
-variables SCALE, DATASET, OBJECTS, STEPS, BATCH and SMALL_BATCH; RUNS names a folder in which what is finished stays.
-Every stage says what it took.
+variables SCALE (smoke, cpu or gpu), DATASET, OBJECTS, STEPS, BATCH and SMALL_BATCH; RUNS names a folder in which what
+is finished stays. Every stage says what it took.
 """
 
 from __future__ import annotations

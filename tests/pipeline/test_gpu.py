@@ -67,9 +67,14 @@ def test_its_plan_has_all_that_is_asked_of_a_machine_with_a_gpu(monkeypatch):
     assert "gpu=3" in pieces(monkeypatch, visible="0,1,2")["train"].commands[0]
 
 
-def test_its_commands_are_those_that_there_are(monkeypatch):
+def test_its_commands_are_those_that_there_are(monkeypatch, tmp_path):
     found = pieces(monkeypatch)
-    _, index, keep = found["keep"].commands
+    monkeypatch.chdir(tmp_path)
+    folder = gpu.folder_of(Dag(config.load(SMOKE)))
+    for path in (*gpu.TARGETS, folder / gpu.SHEET, folder / gpu.MEASURED):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    _, index, keep = found["keep"].commands()
     record = reports_parser().parse_args(keep[3:])
     assert record.out == Path("reports/recorded/smoke-procedural") and [path.name for path in record.also][1:] == [
         "measured.json"
@@ -95,6 +100,17 @@ def test_a_step_writes_what_it_took_and_that_is_read(tmp_path, capsys, monkeypat
     assert found["utilisation"] == pytest.approx(found["step_tflop"] / found["step_seconds"] / 1e-3)
     printed = capsys.readouterr().out
     assert f"  {found['step_seconds']:.3g} s a step" in printed and f"  loss {found['loss']:.4g}" in printed
+
+
+def test_what_there_is_is_kept_and_nothing_without_table_2(monkeypatch, tmp_path):
+    found = pieces(monkeypatch)["keep"]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no reports/table2.csv to keep: run `tables` as well"):
+        found.commands()
+    Path("reports").mkdir()
+    Path(gpu.TARGETS[0]).touch()
+    copy, _, keep = found.commands()
+    assert copy[2:-1] == [gpu.TARGETS[0]] and keep[-1] == "--also"  # no sheet, nothing measured
 
 
 def piece(name, folder, *, of="a", status=0, **more):
