@@ -1,12 +1,10 @@
 """What `python -m methods list` and `show` print; what every command sets before torch is loaded."""
 
 import os
-import subprocess
 import sys
 
 import pytest
 
-from core.identity import ROOT
 from methods.__main__ import list_methods, main, show_method
 from methods.registry import load_methods
 
@@ -32,12 +30,6 @@ def test_a_method_is_shown_with_all_its_variants(capsys):
     shown = capsys.readouterr().out.splitlines()
     assert f"variants: {' '.join(method.variants)}" in shown
     assert shown[0].startswith("MAR-3D (mar3d/no_pyramid, scale smoke): ")
-
-
-def test_what_reads_its_threads_when_it_is_loaded_is_not_loaded_before_they_are_set():
-    code = "import sys, methods.__main__; print(*{'numpy', 'torch'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
 
 
 @pytest.mark.parametrize("given", [{}, {"PYTORCH_CUDA_ALLOC_CONF": "x", "TORCH_CUDNN_SDPA_DEPRIORITIZED": "0"}])
