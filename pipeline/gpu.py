@@ -34,13 +34,13 @@ from core.errors import OUT_OF_MEMORY, UserError, known
 from core.files import read_json, sha256_of, write_json
 from core.identity import ROOT, params_key, source_hash
 from methods import places
+from methods.specs import PAPER
 from pipeline import cards, lock
 from pipeline.artefacts import asked_for
 from pipeline.dag import RUNS, Dag
 
 TARGETS = ("reports/table2.csv", "reports/table1.csv", "reports/figure3.pdf")
 """Table 2 and, by Table 1, the DiT cascade; Figure 3 draws what these have made."""
-PAPER = "paper"
 STEPS = ("vae", "mar_lr", "mar_hr")
 WANTED = 0.4
 """Utilisation of the measured matrix peak that MAR-LR and MAR-HR should reach at the paper's size."""
@@ -241,8 +241,9 @@ def is_done(piece: Piece, record: Mapping[str, Any]) -> bool:
 
 def _identity(piece: Piece, record: Mapping[str, Any]) -> str:
     commands = [list(command) for command in _commands(piece)]
-    asked = piece.identity and piece.identity()
-    return params_key([asked, commands, record.get("card", {}).get("name"), importlib.metadata.version("torch")])
+    return params_key(
+        [piece.identity(), commands, record.get("card", {}).get("name"), importlib.metadata.version("torch")]
+    )
 
 
 def _commands(piece: Piece) -> Sequence[Sequence[str]]:

@@ -1,4 +1,7 @@
-"""The harness: failures become records, finished work survives, manifests are what they say."""
+"""The harness: failures become records, finished work survives, manifests are what they say.
+
+One file, though a long one: every test turns the same small method, defined at its head, another way.
+"""
 
 from __future__ import annotations
 
