@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.shapes import shape_of
-from methods.layers.extraction import Field, nodes, surface
+from methods.layers.coarse_to_fine import Field, ends
+from methods.layers.extraction import nodes, surface
 
 
 @dataclass
@@ -42,25 +43,11 @@ def dense_values(field: Field, cells: int) -> np.ndarray:
 
 @functools.cache
 def dense_mesh(name: str, cells: int) -> tuple[tuple[np.ndarray, np.ndarray] | None, int]:
-    """The mesh of a closed form on the dense grid, and how many of its nodes marching cubes needs; made once."""
+    """The mesh of a closed form on the dense grid, and how many of its nodes it needs at least; made once."""
     values = dense_values(shape_of(name).field, cells)
     return surface(values), needed(values)
 
 
 def needed(values: np.ndarray) -> int:
-    """How many nodes are corners of cells that the surface crosses: fewer cannot give the mesh of the dense grid."""
-    some = every = values > 0
-    for axis in range(3):
-        some, every = _beside(some, axis, np.logical_or), _beside(every, axis, np.logical_and)
-    corners = some & ~every  # of cells, so far
-    for axis in range(3):
-        wide = [(0, 0)] * 3
-        wide[axis] = (1, 1)
-        corners = _beside(np.pad(corners, wide), axis, np.logical_or)
-    return int(corners.sum())
-
-
-def _beside(values: np.ndarray, axis: int, both: np.ufunc) -> np.ndarray:
-    lower, upper = [slice(None)] * 3, [slice(None)] * 3
-    lower[axis], upper[axis] = slice(None, -1), slice(1, None)
-    return both(values[tuple(lower)], values[tuple(upper)])
+    """How many nodes are ends of edges that the surface crosses: fewer cannot give the vertices of the dense mesh."""
+    return int(ends(values).sum())

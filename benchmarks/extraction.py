@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import extraction_time
-from benchmarks.extraction_same import agreement, other_bands
+from benchmarks.extraction_same import agreement, other_settings
 from benchmarks.growth import Curve
 from benchmarks.networks import params_of
 from benchmarks.options import Options
@@ -22,14 +22,15 @@ def run(options: Options) -> Outcome:
     rows = [row for cells in resolutions for row in agreement(cells, settings)]
     rows += [row for cells in clocked for row in extraction_time.timed(cells, settings, options)]
     return Outcome("extraction", tuple(rows), growth(options), (
-        f"Coarse to fine begins at or above {settings['coarsest']} cells and refines where |logit| < {settings['band']}"
-        " or the sign changes.",
+        f"Coarse to fine begins at or above {settings['coarsest']} cells, where a logit is taken to change by up"
+        f" to {settings['change']} along an edge, and by half as much on the next grid: the middle of an edge that may"
+        " cross 0 is asked for.",
         "Seconds are those of a network of this scale whose answers are replaced by a closed form's: what is asked, and"
         " the mesh, are those of the shape, the cost is the network's.",
         "The certificate of benchmarks/faithful.py proves that no component can be lost, from how much the field"
         " changes along the edges of the last grid: known of a closed form, of a decoder measured on the dense grid."
-        " Where it does not hold, a row says which band would give it, and what was lost was found by comparing.",
-        other_bands(resolutions[0], settings, shapes()[-3:]),
+        " Where it does not hold, a row says which change would give it, and what was lost was found by comparing.",
+        other_settings(resolutions[0], settings, shapes()[-3:]),
     ))  # fmt: skip
 
 
@@ -39,6 +40,6 @@ def growth(options: Options) -> tuple[Curve, ...]:
 
 
 def settings_of(options: Options) -> dict[str, Any]:
-    """`coarsest` and `band`, as the method has them; a coarser first grid for the tiny sizes."""
+    """`coarsest` and `change`, as the method has them; a coarser first grid for the tiny sizes."""
     params = params_of("mar3d", options)["extraction"]
-    return {"coarsest": 16 if options.quick else params["coarsest"], "band": params["band"]}
+    return {"coarsest": 16 if options.quick else params["coarsest"], "change": params["change"]}

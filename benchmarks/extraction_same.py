@@ -10,8 +10,9 @@ from benchmarks.dense import Counted, dense_mesh
 from benchmarks.measure import ratios, spread
 from benchmarks.plain import hierarchical
 from benchmarks.result import Equality, Row, Target
-from benchmarks.shapes import DIAGONAL, Shape, shapes
-from methods.layers.extraction import evaluate, surface
+from benchmarks.shapes import STEEP, Shape, shapes
+from methods.layers.coarse_to_fine import evaluate
+from methods.layers.extraction import surface
 
 TOLERANCE, OVER = 1e-4, "shapes"
 QUERIES = {256: 10.0, 512: 40.0}
@@ -20,11 +21,9 @@ PEER = "Hunyuan3D-2's hierarchical decoder, as described"
 FEW = ("ball", "shell, 0.03 thick", "table on legs of 0.024", "tilted rod, 0.02 thick")
 """At 512 cells, where a dense grid takes its time: much surface, and little."""
 TRIED = (
-    "Of the shapes the shell has the most surface, and both sides of it are asked for. Not asking again for the nodes"
-    " that a coarser grid shares would save 8 to 10 % of the queries (the shell: 24.8 times fewer) and is left out. A"
-    " crossed coarse edge asks for five layers of the finer grid where two or three are needed; fewer would change what"
-    " may be lost, and a narrower band does lose parts (note below); docs/log.md, `extraction grows its grids by"
-    " taking`."
+    "The ends of crossed edges are two nodes in three of what is asked; the rest are middles of edges that might have"
+    " been crossed, and coarser grids. Fewer of them would change what may be lost; docs/log.md, `extraction halves"
+    " edges`."
 )
 
 
@@ -82,21 +81,21 @@ def agreement(cells: int, settings: dict[str, Any]) -> list[Row]:
     nodes = (cells + 1) ** 3
     ours, theirs, most = Found(), Found(), []
     for shape in chosen:
-        dense, corners = dense_mesh(shape.name, cells)
-        most.append(nodes / corners)
+        dense, least = dense_mesh(shape.name, cells)
+        most.append(nodes / least)
         asked = Counted(shape.field)
         mesh = surface(evaluate(asked, cells, **settings))
         ours.add(shape.name, asked.points, nodes, mesh, dense)
         asked = Counted(shape.field)
-        mesh = hierarchical.surface(hierarchical.evaluate(asked, cells, band=settings["band"]))
+        mesh = hierarchical.surface(hierarchical.evaluate(asked, cells))
         theirs.add(shape.name, asked.points, nodes, mesh, dense)
     worst = min(range(len(chosen)), key=ours.fewer.__getitem__)
     what = f"{cells + 1}^3, {len(chosen)} closed forms"
     own = Row(
         what, "queries", spread(ours.queries), "dense grid", spread([float(nodes)]), ratio=spread(ours.fewer),
         over=OVER, equality=ours.equality, targets=(*ours.fewest(cells), ours.target), tried=TRIED,
-        limit=f"{chosen[worst].name}: {ours.fewer[worst]:.1f} of {most[worst]:.1f} times, since marching cubes needs"
-        f" the corners of all crossed cells; {ours}; {certificate(len(chosen), cells, settings)}",
+        limit=f"{chosen[worst].name}: {ours.fewer[worst]:.1f} of {most[worst]:.1f} times, since the ends"
+        f" of all crossed edges have to be known; {ours}; {certificate(len(chosen), cells, settings)}",
     )  # fmt: skip
     described = Row(
         what, "queries", spread(ours.queries), PEER, spread(theirs.queries), ratio=ratios(theirs.queries, ours.queries),
@@ -113,22 +112,25 @@ def _times(found: Found, most: list[float]) -> str:
 
 
 def certificate(shapes: int, cells: int, settings: dict[str, Any]) -> str:
-    """Whether so many closed forms, all equally steep, are certified; if not, which band would do it."""
-    band = faithful.band_needed(DIAGONAL, cells, settings["coarsest"])
-    if faithful.certified(DIAGONAL, cells, settings["coarsest"], settings["band"]):
+    """Whether so many closed forms, all equally steep, are certified; if not, which change would do it."""
+    needed = faithful.change_needed(STEEP, cells, settings["coarsest"])
+    if faithful.certified(STEEP, cells, settings["coarsest"], settings["change"]):
         return f"certified: all {shapes}"
-    return f"certified: 0 of {shapes}; a band of {band:.1f} would certify all"
+    return f"certified: 0 of {shapes}; a change of {needed:.2g} would certify all"
 
 
-def other_bands(cells: int, settings: dict[str, Any], chosen: tuple[Shape, ...]) -> str:
-    """Other bands and first grids on a few shapes, in words: what they cost and what they lose."""
+def other_settings(cells: int, settings: dict[str, Any], chosen: tuple[Shape, ...]) -> str:
+    """Other changes and first grids on a few shapes, in words: what they cost and what they lose."""
     found = []
-    for coarsest, band in ((settings["coarsest"], 1.0), (settings["coarsest"], 6.0), (2 * settings["coarsest"], 3.0)):
-        of_band = Found()
+    for coarsest, change in ((settings["coarsest"], 0.5), (settings["coarsest"], 4.0), (2 * settings["coarsest"], 2.0)):
+        of_these = Found()
         for shape in chosen:
             asked = Counted(shape.field)
-            mesh = surface(evaluate(asked, cells, coarsest=coarsest, band=band))
-            of_band.add(shape.name, asked.points, (cells + 1) ** 3, mesh, dense_mesh(shape.name, cells)[0])
-        fewer = spread(of_band.fewer).median
-        found.append(f"band {band:g} from {coarsest} cells: {fewer:.1f} times fewer queries, {len(of_band.lost)} lost")
+            mesh = surface(evaluate(asked, cells, coarsest=coarsest, change=change))
+            of_these.add(shape.name, asked.points, (cells + 1) ** 3, mesh, dense_mesh(shape.name, cells)[0])
+        fewer, sure = spread(of_these.fewer).median, faithful.certified(STEEP, cells, coarsest, change)
+        found.append(
+            f"a change of {change:g} from {coarsest} cells: {fewer:.1f} times fewer queries, {len(of_these.lost)} lost,"
+            f" {'certified' if sure else 'not certified'}"
+        )
     return f"Other settings at {cells + 1}^3 on {', '.join(shape.name for shape in chosen)}: {'; '.join(found)}."

@@ -21,7 +21,8 @@ from benchmarks.options import Options
 from benchmarks.plain import hierarchical
 from benchmarks.result import Equality, Row, Target
 from benchmarks.shapes import Shape, shape_of
-from methods.layers.extraction import Field, evaluate, surface
+from methods.layers.coarse_to_fine import Field, evaluate
+from methods.layers.extraction import surface
 from methods.mar3d.decoding import field_of
 from methods.mar3d.pyramid_vae import build_vae
 
@@ -35,13 +36,13 @@ TIMED, GROWN = ("table on legs of 0.024", "shell, 0.03 thick"), "ball"
 """Those that are timed have little surface and the most of all shapes: the second is the hardest for the target."""
 TRIED = (
     "No more can be gained than queries are saved: what was tried there stands at the queries of this grid, above."
-    " Beside the queries: grids grown and copied by taking along the axes, marching cubes in the box of the surface"
-    " (docs/log.md, `extraction grows its grids by taking`); the dense grid has the same marching cubes."
+    " Beside the queries: nodes near the surface are kept as a list, whole grids are copied once a level, marching"
+    " cubes runs in the box of the surface (docs/log.md, `extraction halves edges`); the dense grid has the same one."
 )
 CUBIC = (
-    "marking, growing and copying, though by taking along the axes now, pass over whole grids, all (N + 1)^3 nodes, and"
-    " overtake the network as N grows; marching cubes runs in the box of the surface alone; the queries, next line,"
-    " keep to the theory (docs/log.md, `extraction grows its grids by taking`)"
+    "copying a grid to the next, looking for crossed edges and marching cubes pass over whole grids or the box of the"
+    " surface, up to (N + 1)^3 nodes, and overtake the network as N grows; the queries, next line, keep to the theory"
+    " (docs/log.md, `extraction halves edges`)"
 )
 
 
@@ -93,7 +94,7 @@ def _timed(shape: Shape, cells: int, settings: dict[str, Any], options: Options,
         kept["ours"] = surface(evaluate(clocked, cells, **settings))
 
     def as_described() -> None:
-        kept["described"] = hierarchical.surface(hierarchical.evaluate(field, cells, band=settings["band"]))
+        kept["described"] = hierarchical.surface(hierarchical.evaluate(field, cells))
 
     calls: dict[str, Callable[[], Any]] = {
         "ours": ours,

@@ -1,19 +1,22 @@
 """Whether a coarse-to-fine extraction gave the mesh of the dense grid, and when that can be known beforehand.
 
-A certificate. Let the logit change by at most L_a a unit of length along the edges of the last grid that run along
-axis a, and let the last grid have spacing e, the coarsest h. A cell of the last grid that the surface crosses has
-corners of both signs, so |logit| <= (L_x + L_y + L_z) e at each. The node that a corner came from on the grid before
-lies at most e from it along each axis, the one before that 2 e, and so on down to the coarsest grid: e + e + 2 e + ...
-+ h / 2 = h along each axis in all. Every step is an edge of the last grid, so on that way |logit| <= (L_x + L_y + L_z)
-h. With
+A certificate. Let the logit change by at most L a unit of length along the edges of the last grid, whatever their
+axis, and let a grid have spacing h. Between the ends of one of its edges it then changes by at most L h, and on the way
+from either end to the middle by half of that. If the ends p and q are of one sign, the middle m has
 
-    band > (L_x + L_y + L_z) h                                                                                  (1)
+    |f(m)| >= (|f(p)| + |f(q)| - L h) / 2
 
-each of these nodes is active in its grid, so all corners of crossed cells are evaluated; and a node that is not has the
-sign of the node that it copies. On the next grid spacing and band are half, and (1) is the same. Marching cubes then
-gives the dense mesh, and no part of it can be lost. Where (1) fails, a component that lies between coarse nodes, all of
-them farther from 0 than the band, may be lost; one of which an edge was found is followed, and is that of the dense
-mesh.
+of the same sign, as long as the right side is above 0. With
+
+    change >= L h                                                                                               (1)
+
+on the grid to which `change` belongs, and so, both being halved, on all that follow, that is what the extraction takes
+for granted (methods/layers/coarse_to_fine.py): each node that was not asked has the right sign, and a value that is no
+farther from 0 than the field; one that is far has neighbours that are. So the signs of the last grid are those of the
+field, no part of the surface is lost, and as both ends of each crossed edge were asked, its vertices are those of the
+dense mesh. (Where the faces of a cell are ambiguous, marching cubes may look at a corner that no crossed edge ends in;
+its sign is right, its value a bound.) Where (1) fails, a part between nodes of a coarser grid may be lost; one of which
+an edge was found is followed, and is that of the dense mesh.
 """
 
 from __future__ import annotations
@@ -42,33 +45,32 @@ class Difference:
 
 
 def coarsest_of(cells: int, coarsest: int) -> int:
-    """Cells of the grid on which `methods.layers.extraction.evaluate` begins."""
+    """Cells of the grid on which `methods.layers.coarse_to_fine.evaluate` begins."""
     while cells % 2 == 0 and cells // 2 >= coarsest:
         cells //= 2
     return cells
 
 
-def diagonal_change(values: np.ndarray) -> float:
-    """L_x + L_y + L_z of node values (n, n, n): each the largest change along any edge of its axis, a unit of length.
+def steepest(values: np.ndarray) -> float:
+    """L of node values (n, n, n): the largest change along any edge, a unit of length.
 
-    The steps of (1) are different edges, so each axis has its largest anywhere. A function that changes by at most L a
-    unit in every direction has at most sqrt(3) L.
+    A function that changes by at most L a unit in every direction has at most L.
     """
     spacing = 2 * BOUND / (len(values) - 1)
-    return sum(float(np.abs(np.diff(values, axis=axis)).max()) for axis in range(3)) / spacing
+    return max(float(np.abs(np.diff(values, axis=axis)).max()) for axis in range(3)) / spacing
 
 
-def band_needed(change: float, cells: int, coarsest: int) -> float:
+def change_needed(steepest: float, cells: int, coarsest: int) -> float:
     """The right side of (1) for a grid of `coarsest` cells, in logits; 0 where the first grid is already the last.
 
-    A first grid with more cells has a band that is narrower in proportion, and so is what it needs.
+    On a first grid with more cells an edge may change less in proportion, and so does it.
     """
-    return 0.0 if coarsest_of(cells, coarsest) == cells else change * 2 * BOUND / coarsest
+    return 0.0 if coarsest_of(cells, coarsest) == cells else steepest * 2 * BOUND / coarsest
 
 
-def certified(change: float, cells: int, coarsest: int, band: float) -> bool:
-    """Whether (1) holds, so that nothing can be lost. change: `diagonal_change` of the last grid."""
-    return band > band_needed(change, cells, coarsest)
+def certified(steepest: float, cells: int, coarsest: int, change: float) -> bool:
+    """Whether (1) holds, so that nothing can be lost. steepest: of the last grid."""
+    return change >= change_needed(steepest, cells, coarsest)
 
 
 def components(mesh: Triangulation) -> np.ndarray:

@@ -7,15 +7,13 @@ of a decoder are: STEEP is about how fast the logits of a trained decoder change
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 STEEP = 60.0
-DIAGONAL = math.sqrt(3) * STEEP
-"""By how much a field may change over a unit along all three axes; `faithful.diagonal_change` measures it."""
+"""By how much a field may change over a unit of length; `faithful.steepest` measures it."""
 Distance = Callable[[np.ndarray], np.ndarray]
 
 

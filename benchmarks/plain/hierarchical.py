@@ -6,7 +6,7 @@
    one there, by two on the last grid.
 4. Evaluate these; the others are NaN, and faces that marching cubes puts between a number and NaN are left out.
 
-Its band of 0.95 is for truncated distances that reach 1; for logits it is ours.
+Its band of 0.95 is for truncated distances that reach 1; for logits we take 3, as about as close to the surface.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from methods.layers.extraction import Field, nodes
+from methods.layers.coarse_to_fine import Field
+from methods.layers.extraction import nodes
 from methods.layers.extraction import surface as cubes
 
-SMALLEST = 63
+SMALLEST, BAND = 63, 3.0
 
 
-def evaluate(field: Field, cells: int, *, band: float, smallest: int = SMALLEST) -> np.ndarray:
+def evaluate(field: Field, cells: int, *, band: float = BAND, smallest: int = SMALLEST) -> np.ndarray:
     """Values (cells + 1,)^3 of the field, NaN where they were not asked for."""
     levels = [cells]
     while levels[-1] % 2 == 0 and levels[-1] // 2 >= smallest:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from data.store import Sample
 from methods.contract import Failure, Mesh
-from methods.layers.extraction import GRID, Field, evaluate, surface_of
+from methods.layers.coarse_to_fine import GRID, Field, evaluate
+from methods.layers.extraction import surface_of
 from methods.mar3d.latents import load_vae
 from methods.mar3d.pyramid_vae import PyramidVAE
 from methods.training.flops import counted

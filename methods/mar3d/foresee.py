@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract import Sizes, Step
+from methods.layers.coarse_to_fine import GRID, evaluate
 from methods.layers.diffusion import Diffusion
-from methods.layers.extraction import GRID, evaluate
 from methods.layers.image_encoder import build_image_encoder, made_up_networks
 from methods.mar3d.examples import Batch, augment
 from methods.mar3d.mar import MaskedAutoregressive, build_mar, mask_ratio
@@ -231,7 +231,7 @@ def encoding_flops(params: Params, bank: str, sizes: Sizes) -> float:
 
 @functools.cache
 def ball_queries(**settings: Any) -> int:
-    """How often `extraction.evaluate` asks the field of a ball whose logits leave the band within a node's distance."""
+    """How often `coarse_to_fine.evaluate` asks the field of a ball whose logits are far from 0 a node away."""
     asked = 0
 
     def field(points: np.ndarray) -> np.ndarray:

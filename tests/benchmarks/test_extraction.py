@@ -14,11 +14,12 @@ from benchmarks.plain import hierarchical
 from benchmarks.shapes import shapes
 from core.errors import UserError
 from core.files import write_json
-from methods.layers.extraction import evaluate, nodes, surface
+from methods.layers.coarse_to_fine import evaluate
+from methods.layers.extraction import nodes, surface
 from methods.mar3d.latents import save_vae
 from methods.mar3d.pyramid_vae import build_vae
 
-SETTINGS = {"coarsest": 16, "band": 3.0}
+SETTINGS = {"coarsest": 16, "change": 2.0}
 
 
 def test_the_dense_grid_is_what_evaluate_gives_when_nothing_is_refined():
@@ -45,12 +46,12 @@ def test_a_field_at_the_networks_cost_has_the_values_of_the_shape():
 def test_agreement_is_refused_where_a_part_is_lost(monkeypatch):
     speck = [shape for shape in shapes() if "speck" in shape.name]
     monkeypatch.setattr(extraction_same, "shapes", lambda: tuple(speck))
-    row, _ = extraction_same.agreement(128, {"coarsest": 16, "band": 0.5})
+    row, _ = extraction_same.agreement(128, {"coarsest": 16, "change": 0.2})
     assert not row.equality.holds
     assert row.missed
     assert f"lost: 1 ({speck[0].name})" in row.limit
     assert "certified: 0 of 1" in row.limit
-    assert extraction_same.agreement(64, {"coarsest": 32, "band": 30.0})[0].equality.holds
+    assert extraction_same.agreement(64, {"coarsest": 32, "change": 30.0})[0].equality.holds
 
 
 def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_path):
@@ -65,13 +66,13 @@ def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_pat
     params = params_of("mar3d", options)
     vae = randomised(lambda: build_vae(params["vae"], params["latent"]), "test", device="cpu")
     save_vae(run / "stages/mar3d.vae-1/seed0", vae, {}, {"vae": params["vae"], "latent": params["latent"]})
-    compared, counted = extraction_real.real(SETTINGS, options)
+    compared, counted = extraction_real.real({**SETTINGS, "change": 100.0}, options)
     assert compared.equality.holds
     for row in (compared, counted):
         assert row.cost.n == 2
-        # Random weights give logits that are all within the band: every node of both grids is asked for.
-        assert row.cost.median == 33**3 + 17**3
-        assert row.ratio.median == pytest.approx(33**3 / (33**3 + 17**3))
+        # Random weights give logits that are all within the change: every node is asked for, once.
+        assert row.cost.median == 33**3
+        assert row.ratio.median == 1.0
         assert "a decoder fitted to shapes at smoke, 2 objects" in row.what
         assert "test-" in row.limit or "val-" in row.limit
 
@@ -109,11 +110,11 @@ def test_the_layers_that_are_timed_are_those_of_the_whole_grid():
     assert min(len(range(0, cells + 1, every)) for cells, every in extraction_time.DENSE_SHARE.items()) >= 5
 
 
-def test_no_way_needs_fewer_nodes_than_the_corners_of_crossed_cells():
+def test_no_way_needs_fewer_nodes_than_the_ends_of_crossed_edges():
     values = -np.ones((6, 6, 6))
-    values[2, 2, 2] = 1  # eight cells around one node: 27 corners
-    assert dense.needed(values) == 27
-    assert dense.needed(-values) == 27
+    values[2, 2, 2] = 1  # one node, and the six beside it
+    assert dense.needed(values) == 7
+    assert dense.needed(-values) == 7
     assert dense.needed(np.ones((6, 6, 6))) == 0
     values = -np.ones((6, 6, 6))
     values[:3] = 1  # one layer of cells: two of nodes
@@ -152,7 +153,7 @@ def test_the_query_target_is_judged_on_the_object_that_needs_most():
 def test_the_decoder_as_described_gives_the_dense_mesh_of_a_thick_shape_and_asks_for_less():
     ring = shapes()[1]
     counted = Counted(ring.field)
-    values = hierarchical.evaluate(counted, 64, band=3.0, smallest=16)
+    values = hierarchical.evaluate(counted, 64, smallest=16)
     assert counted.points < 65**3 / 2
     assert np.isnan(values).any()
     dense = dense_values(ring.field, 64)
@@ -177,8 +178,8 @@ def test_the_decoder_as_described_grows_its_nodes_as_dilation_does(share):
 
 @pytest.mark.parametrize("chosen", [1, 2])
 def test_the_decoder_as_described_asks_for_the_nodes_of_its_description(chosen):
-    field, cells, band = shapes()[chosen].field, 64, 3.0
-    values = hierarchical.evaluate(field, 16, band=band, smallest=16)
+    field, cells, band = shapes()[chosen].field, 64, hierarchical.BAND
+    values = hierarchical.evaluate(field, 16, smallest=16)
     for level in (32, 64):  # each grid from the one before, as the file's head has it
         active = hierarchical._active(values, band)
         if level != cells:
@@ -188,7 +189,7 @@ def test_the_decoder_as_described_asks_for_the_nodes_of_its_description(chosen):
         index = np.argwhere(binary_dilation(mask, BOX, iterations=2 if level == cells else 1))
         values = np.full((level + 1,) * 3, np.nan, np.float32)
         values[tuple(index.T)] = field(nodes(index, level))
-    np.testing.assert_array_equal(hierarchical.evaluate(field, cells, band=band, smallest=16), values)
+    np.testing.assert_array_equal(hierarchical.evaluate(field, cells, smallest=16), values)
 
 
 def test_the_worst_shape_is_timed_and_has_the_target_too(monkeypatch):

@@ -8,8 +8,9 @@ import trimesh
 
 from benchmarks import faithful
 from benchmarks.dense import dense_values
-from benchmarks.shapes import DIAGONAL, STEEP, ball, box, rod, shapes, torus, union
-from methods.layers.extraction import evaluate, surface
+from benchmarks.shapes import STEEP, ball, box, rod, shapes, torus, union
+from methods.layers.coarse_to_fine import evaluate
+from methods.layers.extraction import surface
 
 
 def balls(*centres, radius=0.2):
@@ -40,43 +41,42 @@ def test_a_moved_vertex_is_seen():
 
 
 @pytest.mark.parametrize("direction", [(1, 0, 0), (0.6, 0, -0.8), (1, 1, 1)])
-def test_the_change_of_a_plane_is_the_sum_of_its_slopes(direction):
+def test_the_steepest_edge_of_a_plane_has_its_largest_slope(direction):
     normal = np.array(direction) / np.linalg.norm(direction)
-    change = faithful.diagonal_change(dense_values(lambda p: 60 * (p @ normal), 16))
-    assert change == pytest.approx(60 * np.abs(normal).sum(), rel=1e-4)
+    found = faithful.steepest(dense_values(lambda p: 60 * (p @ normal), 16))
+    assert found == pytest.approx(60 * np.abs(normal).max(), rel=1e-4)
 
 
-def test_the_change_of_a_distance_is_seen_on_all_axes_and_within_its_bound():
+def test_a_distance_is_as_steep_as_it_is():
     for shape in shapes()[:2]:
-        assert faithful.diagonal_change(dense_values(shape.field, 48)) >= 0.98 * 3 * STEEP
-        assert faithful.diagonal_change(dense_values(shape.field, 48)) <= 3 * STEEP * (1 + 1e-4)
+        assert 0.98 * STEEP <= faithful.steepest(dense_values(shape.field, 48)) <= STEEP * (1 + 1e-4)
 
 
-def test_a_change_on_the_last_layer_and_on_different_edges_counts():
-    values = np.zeros((5, 5, 5), np.float32)
-    values[-1, 0, 0] = 7  # on the last layer of one axis: along all three axes by 7
+def test_a_change_on_the_last_layer_and_along_each_axis_counts():
     spacing = 2 * 1.05 / 4
-    assert faithful.diagonal_change(values) == pytest.approx(21 / spacing)
-    values = np.zeros((5, 5, 5), np.float32)
-    values[:2], values[:, :, 3:] = 1, 4  # steep along x in one place, along z in another
-    assert faithful.diagonal_change(values) == pytest.approx((1 + 0 + 4) / spacing)
+    for axis in range(3):
+        values = np.zeros((5, 5, 5), np.float32)
+        values.swapaxes(0, axis)[-1] = 7
+        assert faithful.steepest(values) == pytest.approx(7 / spacing)
 
 
-def test_a_band_as_wide_as_the_certificate_asks_gives_the_dense_mesh():
+def test_as_much_change_as_the_certificate_asks_gives_the_dense_mesh():
     speck = next(shape for shape in shapes() if "speck" in shape.name)
     dense = surface(dense_values(speck.field, 64))
-    band = faithful.band_needed(DIAGONAL, 64, 16) * 1.001
-    assert faithful.certified(DIAGONAL, 64, 16, band)
-    assert not faithful.certified(DIAGONAL, 64, 16, band / 1.01)
-    found = surface(evaluate(speck.field, 64, coarsest=16, band=band))
+    change = faithful.change_needed(STEEP, 64, 16) * 1.001
+    assert change == pytest.approx(60 * 2 * 1.05 / 16, rel=2e-3)
+    assert faithful.certified(STEEP, 64, 16, change)
+    assert not faithful.certified(STEEP, 64, 16, change / 1.01)
+    assert faithful.certified(STEEP, 16, 16, 0.0)  # the first grid is the last
+    found = surface(evaluate(speck.field, 64, coarsest=16, change=change))
     assert faithful.difference(found, dense, 1e-4) == faithful.Difference(0, 0, 0.0)
 
 
 def test_without_the_certificate_a_speck_is_lost_and_the_comparison_says_so():
     speck = next(shape for shape in shapes() if "speck" in shape.name)
     dense = surface(dense_values(speck.field, 128))
-    found = surface(evaluate(speck.field, 128, coarsest=16, band=0.5))
-    assert not faithful.certified(DIAGONAL, 128, 16, 0.5)
+    found = surface(evaluate(speck.field, 128, coarsest=16, change=0.2))
+    assert not faithful.certified(STEEP, 128, 16, 0.2)
     assert faithful.difference(found, dense, 1e-4).lost == 1
 
 
