@@ -34,9 +34,9 @@ from evaluation.backends import index
 SUMMARY = "scoring a pair: 100,000 points, 24 starts, ICP, volume IoU twice"
 TRIED = (
     "Pairs of different objects make all iterations of ICP. Searching only where a match may have changed, and SciPy's"
-    " trees for ICP, with leaves of 8 and 16: docs/log.md, `where scoring spends its time, and what did not make it"
-    " faster`. Leaves of 128, the best for whole samples, within each correspondence distance were not tried for ICP,"
-    " which would have to be written anew for it. Fewer starts or iterations would be another protocol."
+    " trees for ICP, bounded by each correspondence distance, with leaves of 8 to 128: docs/log.md, `where scoring"
+    " spends its time, and what did not make it faster`, `ICP by SciPy's trees`. Fewer starts or iterations would be"
+    " another protocol."
 )
 A_PAIR = "time of a pair and core"
 PARTS = {"sample": "samples", "align": "alignment", "nearest": "neighbours", "occupancy": "occupied cells"}
