@@ -5,6 +5,7 @@ Nothing is timed here, so other work may run beside it: queries are counted, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,8 +39,8 @@ FieldOf = Callable[[Any], Counted]
 """The decoder's field of a prepared object's view."""
 TRIED = (
     "Of what is asked beyond the ends of crossed edges most is where a soft decoder stays near 0 without crossing it."
-    " A smaller `change` or none of the search for thin parts asks for less, and loses specks of one node that the"
-    " dense grid finds in 2 to 4 of the hundred objects at 129^3; docs/log.md, `extraction halves edges`."
+    " A smaller `change`, or no search for thin parts, asks for less, and loses one to three specks of a node that the"
+    " dense grid finds in the hundred objects at 129^3; docs/log.md, `extraction halves edges`."
 )
 
 
@@ -151,6 +152,6 @@ def _compared(field: FieldOf, samples: Sequence[Any], cells: int, of_run: str, s
         spread(found.queries), "dense grid", spread([float(nodes)]), ratio=spread(found.fewer), over="objects",
         equality=found.equality, targets=(found.target, *found.fewest(cells)),
         limit=f"{bound.told(found.fewer)}; {found}; {differ} meshes differ; {sure} certified, the least certain would"
-        f" need a change of {faithful.change_needed(max(steepest), cells, settings['coarsest']):.0f}",
+        f" need a change of {math.ceil(faithful.change_needed(max(steepest), cells, settings['coarsest']))}",
         tried=TRIED, group=GROUP,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +22,9 @@ PEER = "Hunyuan3D-2's hierarchical decoder, as described"
 FEW = ("ball", "shell, 0.03 thick", "table on legs of 0.024", "tilted rod, 0.02 thick")
 """At 512 cells, where a dense grid takes its time: much surface, and little."""
 TRIED = (
-    "The ends of crossed edges are two nodes in three of what is asked; the rest are middles of edges that might have"
-    " been crossed, and coarser grids. Fewer of them would change what may be lost; docs/log.md, `extraction halves"
-    " edges`."
+    "Of what is asked near much surface about half are ends of crossed edges; the rest are middles of edges that might"
+    " have been crossed, and coarser grids. Fewer of them would change what may be lost; docs/log.md, `extraction"
+    " halves edges`."
 )
 
 
@@ -116,7 +117,7 @@ def certificate(shapes: int, cells: int, settings: dict[str, Any]) -> str:
     needed = faithful.change_needed(STEEP, cells, settings["coarsest"])
     if faithful.certified(STEEP, cells, settings["coarsest"], settings["change"]):
         return f"certified: all {shapes}"
-    return f"certified: 0 of {shapes}; a change of {needed:.2g} would certify all"
+    return f"certified: 0 of {shapes}; a change of {math.ceil(100 * needed) / 100:g} would certify all"
 
 
 def other_settings(cells: int, settings: dict[str, Any], chosen: tuple[Shape, ...]) -> str:

@@ -14,9 +14,9 @@ on the grid to which `change` belongs, and so, both being halved, on all that fo
 for granted (methods/layers/coarse_to_fine.py): each node that was not asked has the right sign, and a value that is no
 farther from 0 than the field; one that is far has neighbours that are. So the signs of the last grid are those of the
 field, no part of the surface is lost, and as both ends of each crossed edge were asked, its vertices are those of the
-dense mesh. (Where the faces of a cell are ambiguous, marching cubes may look at a corner that no crossed edge ends in;
-its sign is right, its value a bound.) Where (1) fails, a part between nodes of a coarser grid may be lost; one of which
-an edge was found is followed, and is that of the dense mesh.
+dense mesh, but for the one that marching cubes puts inside some ambiguous cells, which depends on all eight corners.
+The field is taken to be outside on the outer layer of nodes, where the extraction puts it. Where (1) fails, a part
+between nodes of a coarser grid may be lost; one of which an edge was found is followed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """An occupancy field on a grid, asked only near its surface, from a coarse grid to a fine one.
 
-A finer grid has the middles of edges, of faces and of cells, which are middles of edges too: it is made by halving the
-edges along one axis after another. The field is asked in the middle of an edge that the surface may cross; the middle
-of any other edge has the sign of its ends, and a lower bound of its |logit|, which the next edges are judged by.
+A grid of twice as many cells has the nodes of the coarser one and the middles of edges: along the first axis those of
+coarse edges, then of edges between what there is by now, which are the middles of faces, and at last of cells. The
+field is asked in the middle of an edge that the surface may cross; the middle of any other edge has the sign of its
+ends, and a lower bound of its |logit|, which the next edges are judged by.
 """
 
 from __future__ import annotations
@@ -11,26 +12,27 @@ from collections.abc import Callable
 
 import numpy as np
 
-from methods.layers.extraction import nodes
+from methods.layers.extraction import OUTSIDE, nodes
 
 Field = Callable[[np.ndarray], np.ndarray]
-"""Points (n, 3) float32 in [-BOUND, BOUND]^3 -> logits (n,) float32, positive inside."""
+"""Points (n, 3) float32 in [-BOUND, BOUND]^3 -> finite logits (n,) float32, positive inside; n may be 0."""
 
 GRID = ("cells", "coarsest", "change")
 """The params of `extraction` that `evaluate` takes."""
 
-UNSEEN, BOUNDED, ASKED = 0, 1, 2
-"""What is known of a node: that it is far from the surface; a lower bound of its |logit|; its logit."""
+DISTANT, BOUNDED, ASKED = 0, 1, 2
+"""What a node's value is, on the grid at hand: far from 0, and not to be looked at; a lower bound of its |logit|; its
+logit."""
 
 FAR = 3.0
-"""|logit| over what an edge may change, from which a node is far: then so are the nodes next to it on the finer grid.
+"""|logit| over what an edge may change, from which a node is far: the finer nodes around it are then far on their grid.
 
 The middle of an edge is at most half of that change nearer to 0 than an end: after the three axes FAR - 1.5 is left,
 which is FAR on the finer grid, whose edges may change half as much.
 """
 
 THIN = 4
-"""Times `coarsest`: up to so many cells, edges are looked at for a thin part that is steeper than `change`."""
+"""Times `coarsest`: grids of up to so many cells are searched for thin parts that are steeper than `change`."""
 
 
 def evaluate(field: Field, cells: int, *, coarsest: int = 32, change: float = 2.0) -> np.ndarray:
@@ -38,12 +40,13 @@ def evaluate(field: Field, cells: int, *, coarsest: int = 32, change: float = 2.
 
     Starts dense on the coarsest grid, halving `cells` while the result is at least `coarsest`. On each finer grid the
     field is asked in the middle of an edge whose ends differ in sign, or are together no farther from 0 than the field
-    may change along it: `change` on a grid with `coarsest` cells, and half as much on the next. If no edge changes by
-    more, every sign is that of the field (benchmarks/faithful.py). Since trained decoders are steeper in places, an
-    edge towards which |logit| falls from both sides as fast as it would have to is open too, on grids of up to
-    THIN x `coarsest` cells. Then the surface is followed: nodes that were not asked, on the other side of a neighbour,
-    are, until there are none. So both ends of every edge that the result crosses are the field's own, and a part of the
-    surface that was found is whole. Nodes that were not asked have a value of their sign.
+    may change along it: `change` on a grid with `coarsest` cells, and half as much on the next. If no edge of the last
+    grid changes by more than its share, `change` x `coarsest` / `cells`, every sign is that of the field
+    (benchmarks/faithful.py). Since trained decoders are steeper in places, grids of up to THIN x `coarsest` cells are
+    searched for thin parts too (`_falls`). Then the surface is followed: nodes that were not asked, on the other side
+    of a neighbour, are, until there are none. So both ends of every edge that the result crosses are the field's own,
+    and a part of the surface that was found is whole. Nodes that were not asked have a value of their sign. Those of
+    the outer layer are outside, as `extraction.closed` has them.
     """
     levels = [cells]
     while levels[-1] % 2 == 0 and levels[-1] // 2 >= coarsest:
@@ -54,7 +57,7 @@ def evaluate(field: Field, cells: int, *, coarsest: int = 32, change: float = 2.
     for _ in levels:
         size = len(values) - 1
         most = np.float32(change * coarsest / size)
-        values, known = _finer(field, values, known, most, thin=size < THIN * coarsest)
+        values, known = _finer(field, values, known, most, thin=2 * size <= THIN * coarsest)
     return values
 
 
@@ -67,12 +70,13 @@ def _finer(
     """
     near = np.flatnonzero((np.abs(values) < FAR * most) | ends(values))
     side = 2 * len(values) - 1
-    fine = np.copysign(np.abs(values) - 1.5 * most, values)  # what is left of a far node's |logit|, see FAR
-    above = np.arange(1, side + 1) // 2  # an even node of the finer grid is a coarse one, an odd one lies between two
+    # What is left of a far node's |logit|, see FAR. All nodes around one that is near are written below.
+    fine = np.copysign(np.abs(values) - 1.5 * most, values)
+    source = np.arange(1, side + 1) // 2  # an even node of the finer grid is a coarse one, an odd one lies between two
     for axis in (2, 1, 0):  # the first axis last: the largest copies are then of whole planes
-        fine = fine.take(above, axis)
+        fine = fine.take(source, axis)
     fine[::2, ::2, ::2] = values
-    seen, coarse = np.zeros(fine.shape, np.uint8), known.take(near)
+    seen, coarse = np.zeros(fine.shape, np.uint8), known.take(near)  # all distant
     near = np.ravel_multi_index([2 * along for along in np.unravel_index(near, values.shape)], fine.shape)
     np.put(seen, near, coarse)
     for axis in range(3):
@@ -88,7 +92,7 @@ def _finer(
 def _halve(
     field: Field, values: np.ndarray, seen: np.ndarray, near: np.ndarray, axis: int, most: np.float32, *, thin: bool
 ) -> np.ndarray:
-    """Fill in the middles of edges along an axis that have a near end; the nodes that are near now, (m,).
+    """Fill in the middles of edges along an axis that have a near end; the near nodes with these middles, (m,).
 
     near: places in the flat grid, (n,), of nodes that are not far.
     """
@@ -96,7 +100,7 @@ def _halve(
     stride = side ** (2 - axis)
     along = near // stride % side
     above, below = near[along < side - 1] + stride, near[along > 0] - stride
-    below = below[seen.take(below - stride) == UNSEEN]  # the others are above a near node
+    below = below[seen.take(below - stride) == DISTANT]  # the others are above a near node already
     middle = np.concatenate([above, below])
     lower, upper = values.take(middle - stride), values.take(middle + stride)
     together = np.abs(lower) + np.abs(upper)
@@ -114,15 +118,22 @@ def _halve(
 
 
 def _falls(before: np.ndarray, lower: np.ndarray, upper: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Of four nodes in a line, whether |logit| falls towards the middle by as much as there is left to 0, (n,) bool."""
+    """Of four nodes in a line, (n,) each, whether a thin part may lie between the two in the middle, (n,) bool.
+
+    So it may where |logit| falls towards them from both sides, over these two edges by more than is left at them:
+    straight on, it would reach 0 within as long an edge, and from a side of a thin part it falls ever faster.
+    """
     same = ((before > 0) == (lower > 0)) & ((after > 0) == (upper > 0))
     left, right = np.abs(before) - np.abs(lower), np.abs(after) - np.abs(upper)
     return same & (left >= 0) & (right >= 0) & (np.abs(lower) + np.abs(upper) < left + right)
 
 
 def _ask(field: Field, places: np.ndarray, side: int) -> np.ndarray:
-    """Logits (n,) at places of the flat grid with so many nodes a side."""
-    return field(nodes(np.stack(np.unravel_index(places, (side, side, side)), -1), side - 1))
+    """Logits (n,) at places of the flat grid with so many nodes a side; the outer layer is outside."""
+    index = np.stack(np.unravel_index(places, (side, side, side)), -1)
+    logits = field(nodes(index, side - 1))
+    outer = ((index == 0) | (index == side - 1)).any(1)
+    return np.where(outer, np.minimum(logits, OUTSIDE), logits)
 
 
 def ends(values: np.ndarray) -> np.ndarray:
@@ -138,7 +149,7 @@ def ends(values: np.ndarray) -> np.ndarray:
 
 
 def _across(values: np.ndarray, seen: np.ndarray, front: np.ndarray) -> np.ndarray:
-    """Neighbours of nodes that were not asked and have another sign, each once; places in the flat grid, (n,), (m,)."""
+    """Neighbours of the front that were not asked and have another sign, each once: (n,) -> (m,) in the flat grid."""
     side, found = len(values), []
     for axis in range(3):
         stride = side ** (2 - axis)

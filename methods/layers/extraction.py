@@ -13,6 +13,9 @@ from skimage.measure import marching_cubes
 
 from core.box import BOUND
 
+OUTSIDE = -1e-3
+"""The most that a node of a grid's outer layer has, so that every mesh is closed."""
+
 Surface = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray] | None]
 """Logits (n, n, n) -> vertices and faces, or None, as `surface` gives them."""
 
@@ -63,9 +66,9 @@ def closed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     for axis, found in enumerate(axes):
         along = part.swapaxes(0, axis)
         if found[0] == 0:
-            np.minimum(along[0], -1e-3, out=along[0])
+            np.minimum(along[0], OUTSIDE, out=along[0])
         if found[-1] + 3 == len(values):
-            np.minimum(along[-1], -1e-3, out=along[-1])
+            np.minimum(along[-1], OUTSIDE, out=along[-1])
     return part, np.float32([found[0] for found in axes])
 
 
