@@ -19,7 +19,7 @@ def dense(field, cells):
 
 
 def balls(rng, steep):
-    """Balls and hollows from large to a hundredth of the box, inside it: a field that changes by `steep` a unit of length."""
+    """Balls and hollows inside the box, down to a hundredth of it: a field that changes by `steep` a unit of length."""
     centres = rng.uniform(-0.6, 0.6, (30, 3))
     radii = np.geomspace(0.4, 0.012, 30)
     hollow = rng.random(30) < 0.4
