@@ -117,7 +117,8 @@ def _plans(settings: int, seeds: int, options: Options) -> Row:
         jobs[:] = [dry_run(config) for config in configs]
 
     calls = {"both": both, "starts": lambda: [start_alone() for _ in configs]}
-    taken = interleaved(calls, rounds=1 if options.quick else 3, warm_up=0 if options.quick else 1)
+    start_alone()  # the files of Python and Snakemake are read by now
+    taken = interleaved(calls, rounds=1 if options.quick else 3, warm_up=0)
     total = sum(counts["total"] for counts in jobs)
     seconds = spread(taken["both"])
     starts = spread([alone / both for alone, both in zip(taken["starts"], taken["both"], strict=True)]).median
@@ -155,7 +156,7 @@ def start(code: str) -> bool:
 
 def _starts(options: Options) -> list[Row]:
     calls = {name: (lambda code=code: start(code)) for name, code in STARTS.items()}
-    taken = interleaved(calls, rounds=1 if options.quick else 7, seconds=60)
+    taken = interleaved(calls, rounds=1 if options.quick else 5, seconds=60)
     bare = spread(taken[PYTHON]).median
     return [_start_row(name, spread(taken[name]), call(), bare) for name, call in calls.items()]
 

@@ -30,8 +30,9 @@ READING = """\
 
 `python -m benchmarks run --help` has the options: a device, a scale, real meshes, a fitted decoder, clones of peers;
 `make bench BENCH_FLAGS="--meshes DIR"` hands them on, where DIR is any folder of meshes (docs/datasets.md fetches
-some). A hundred objects of a finished run (`--finished runs/meshes/cpu`) and pytorch3d's exhaustive search take minutes
-more. Rows that need what a run was not given stay as an earlier run measured them, and say when that was.
+some). pytorch3d's exhaustive search takes minutes more; a hundred objects of a finished run (`extraction_real`, with
+`--finished runs/meshes/cpu`) an hour or two, mostly for their dense grids. Rows that need what a run was not given stay
+as an earlier run measured them, and say when that was.
 
 Peers, in the project's own environment; pytorch3d and kaolin as their own pages say:
 

@@ -90,7 +90,8 @@ def generated(made: Finished, options: Options, own: Callable[[], Any], other: C
     precision = resolve("mar3d", "full", made.scale).params["sampling"]["precision"]
     product = square_product(precision, options.device, quick=options.quick)
     calls = {"ours": own, "plain": other, "product": product.call}
-    taken = interleaved(calls, rounds=rounds, seconds=50, wait=wait)
+    _meshes(loaded(made, options), tested(made, options)[:1])  # warms up; a plain round takes most of a minute
+    taken = interleaved(calls, rounds=rounds, seconds=40, warm_up=0, wait=wait)
     samples = tested(made, options)
     exact, compared = loaded(made, options, "fp32"), samples[:COMPARED]
     error = largest_difference(_meshes(exact, compared), _plainly(exact, compared), compared)
@@ -134,15 +135,19 @@ def scored(made: Finished, options: Options) -> Row:
     if not found:
         raise UserError("the run's decoder makes no mesh of its first test objects: give --finished a trained one")
 
-    def score() -> list[dict[str, Any]]:
-        return [_score(mesh, sample) for mesh, sample in found]
+    rows: dict[str, list[dict[str, Any]]] = {}
 
-    def with_scipy() -> list[dict[str, Any]]:
+    def score(who: str) -> None:
+        rows[who] = [_score(mesh, sample) for mesh, sample in found]
+
+    def with_scipy() -> None:
         with by_scipy():
-            return score()
+            score("plain")
 
-    taken = interleaved({"ours": score, "plain": with_scipy}, rounds=3, seconds=40)  # on the processor, wherever
-    error = max(columns_error(a, b) for a, b in zip(score(), with_scipy(), strict=True))
+    _score(*found[0])  # warms up; the pairs take seconds each
+    calls = {"ours": partial(score, "ours"), "plain": with_scipy}  # on the processor, wherever the networks are
+    taken = interleaved(calls, rounds=3, seconds=40, warm_up=0)
+    error = max(columns_error(a, b) for a, b in zip(rows["ours"], rows["plain"], strict=True))
     each = 1 / len(found)
     seconds = spread(taken["ours"]).times(each)
     return Row(

@@ -92,7 +92,7 @@ def compared(step: Step, options: Options) -> list[Row]:
     product = square_product(step.precision, options.device, quick=options.quick)
     times = interleaved(
         {"ours": ours, **calls, "product": product.call}, rounds=3 if options.quick else 9,
-        seconds=1 if options.quick else 30, wait=wait_of(options.device),
+        seconds=1 if options.quick else 20, wait=wait_of(options.device),
     )  # fmt: skip
     limit = f"{product.told(counted(ours)[1], times['ours'], times['product'])}; {ours.parts()}"
     kept = {

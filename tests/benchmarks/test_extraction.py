@@ -2,22 +2,18 @@
 
 import numpy as np
 import pytest
-import trimesh
 from scipy.ndimage import binary_dilation
 
-from benchmarks import dense, extraction_real, extraction_same, extraction_time, faithful, finished
+from benchmarks import dense, extraction_same, extraction_time, faithful, finished
 from benchmarks.dense import Counted, dense_values
 from benchmarks.measure import interleaved
-from benchmarks.networks import params_of, randomised
+from benchmarks.networks import params_of
 from benchmarks.options import Options
 from benchmarks.plain import hierarchical
 from benchmarks.shapes import shapes
 from core.errors import UserError
-from core.files import write_json
 from methods.layers.coarse_to_fine import evaluate
 from methods.layers.extraction import nodes, surface
-from methods.mar3d.latents import save_vae
-from methods.mar3d.pyramid_vae import build_vae
 
 SETTINGS = {"coarsest": 16, "change": 2.0}
 
@@ -54,54 +50,9 @@ def test_agreement_is_refused_where_a_part_is_lost(monkeypatch):
     assert extraction_same.agreement(64, {"coarsest": 32, "change": 30.0})[0].equality.holds
 
 
-def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(prepared, tmp_path):
-    run = tmp_path / "shapes" / "smoke"
-    (run / "generated" / finished.CEILING).mkdir(parents=True)
-    record = {"seed": 0, "scale": "smoke", "stages": {"vae": "mar3d.vae-1"}}
-    write_json(run / "generated" / finished.CEILING / "manifest.json", record)
-    write_json(run / "prepared-1" / "manifest.json", {"splits": {}})
-    for split in ("train", "val", "test"):
-        (run / "prepared-1" / split).symlink_to(prepared / split, target_is_directory=True)
-    options = Options(quick=True, finished=run)
-    params = params_of("mar3d", options)
-    vae = randomised(lambda: build_vae(params["vae"], params["latent"]), "test", device="cpu")
-    save_vae(run / "stages/mar3d.vae-1/seed0", vae, {}, {"vae": params["vae"], "latent": params["latent"]})
-    compared, counted = extraction_real.real({**SETTINGS, "change": 100.0}, options)
-    assert compared.equality.holds
-    for row in (compared, counted):
-        assert row.cost.n == 2
-        # Random weights give logits that are all within the change: every node is asked for, once.
-        assert row.cost.median == 33**3
-        assert row.ratio.median == 1.0
-        assert "a decoder fitted to shapes at smoke, 2 objects" in row.what
-        assert "test-" in row.limit or "val-" in row.limit
-
-
 def test_a_folder_that_is_no_finished_run_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no finished mar3d/full/seed0: give --finished"):
         finished.finished(tmp_path)
-
-
-def test_the_thinnest_objects_come_first():
-    from data.sources.procedural import make
-
-    class Prepared:
-        def __init__(self, object):
-            self.object = object
-
-        def mesh(self):
-            mesh = make(self.object)
-            return mesh.vertices.astype(np.float32), mesh.faces
-
-    walls = [extraction_real.wall(Prepared(f"test-{family}-00000")) for family in ("table", "csg")]
-    assert all(0 < wall < 1 for wall in walls)
-    ball = trimesh.creation.icosphere(subdivisions=2)
-    flat = type("Ball", (), {"object": "ball", "mesh": lambda self: (ball.vertices, ball.faces)})()
-    assert extraction_real.wall(flat) > max(walls)
-
-
-def test_without_a_decoder_of_ones_own_the_row_says_so():
-    assert "--finished" in extraction_real.real(SETTINGS, Options())[0].peer_status
 
 
 def test_the_layers_that_are_timed_are_those_of_the_whole_grid():
@@ -140,12 +91,12 @@ def test_the_query_target_is_judged_on_the_object_that_needs_most():
     mesh = surface(dense_values(shapes()[0].field, 16))
     found = extraction_same.Found()
     for asked in (1000, 4913, 500):
-        found.add("ball", asked, 17**3, mesh, mesh)
+        found.add("ball", asked, 17**3, faithful.difference(mesh, mesh, 1e-4))
     (target,) = found.fewest(256)
     assert target.measured == 1.0
     assert not target.reached
     assert found.equality.holds
-    found.add("ball", 1000, 17**3, None, mesh)
+    found.add("ball", 1000, 17**3, faithful.difference(None, mesh, 1e-4))
     assert found.lost == ["ball"]
     assert not found.equality.holds
 
