@@ -36,14 +36,14 @@ TIMED, GROWN = ("table on legs of 0.024", "shell, 0.03 thick"), "ball"
 """Those that are timed have little surface and the most of all shapes: the second is the hardest for the target."""
 TRIED = (
     "No more can be gained than queries are saved: what was tried there stands at the queries of this grid, above."
-    " Beside the queries: nodes near the surface are kept as a list, whole grids are copied once a level, marching"
-    " cubes runs in the box of the surface (docs/log.md, `extraction grows its grids by taking`, `extraction halves"
-    " edges`); the dense grid has the same one."
+    " Beside the queries: nodes near the surface are kept as a list, whole grids are copied once a level, in pieces,"
+    " marching cubes runs in the box of the surface (docs/log.md, `extraction grows its grids by taking`, `extraction"
+    " halves edges`, `grids looked at in pieces`); the dense grid has the same one."
 )
 CUBIC = (
     "copying a grid to the next, looking for crossed edges and marching cubes pass over whole grids or the box of the"
     " surface, up to (N + 1)^3 nodes, and overtake the network as N grows; the queries, next line, keep to the theory"
-    " (docs/log.md, `extraction grows its grids by taking`, `extraction halves edges`)"
+    " (docs/log.md, `extraction grows its grids by taking`, `extraction halves edges`, `grids looked at in pieces`)"
 )
 
 

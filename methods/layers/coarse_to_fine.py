@@ -31,6 +31,9 @@ The middle of an edge is at most half of that change nearer to 0 than an end: af
 which is FAR on the finer grid, whose edges may change half as much.
 """
 
+AT_ONCE = 1 << 18
+"""Nodes that are looked at together: what is made of them on the way then stays in a cache."""
+
 THIN = 4
 """Times `coarsest`: grids of up to so many cells are searched for thin parts that are steeper than `change`."""
 
@@ -69,13 +72,8 @@ def _finer(
     most: what the field may change along an edge. thin: whether to look for thin parts.
     """
     near = np.flatnonzero((np.abs(values) < FAR * most) | ends(values))
-    side = 2 * len(values) - 1
-    # What is left of a far node's |logit|, see FAR. All nodes around one that is near are written below.
-    fine = np.copysign(np.abs(values) - 1.5 * most, values)
-    source = np.arange(1, side + 1) // 2  # an even node of the finer grid is a coarse one, an odd one lies between two
-    for axis in (2, 1, 0):  # the first axis last: the largest copies are then of whole planes
-        fine = fine.take(source, axis)
-    fine[::2, ::2, ::2] = values
+    fine = _spread(values, most)
+    side = len(fine)
     seen, coarse = np.zeros(fine.shape, np.uint8), known.take(near)  # all distant
     near = np.ravel_multi_index([2 * along for along in np.unravel_index(near, values.shape)], fine.shape)
     np.put(seen, near, coarse)
@@ -87,6 +85,20 @@ def _finer(
         np.put(seen, front, ASKED)
         front = _across(fine, seen, front)
     return fine, seen
+
+
+def _spread(values: np.ndarray, most: np.float32) -> np.ndarray:
+    """The grid (2 n - 1,)^3 of twice as many cells, each node with what is left of a coarse one's |logit|, see FAR.
+
+    An even node is a coarse one and keeps its value; an odd one lies between two. About near nodes all are overwritten.
+    """
+    side = 2 * len(values) - 1
+    source, fine = np.arange(1, side + 1) // 2, np.empty((side,) * 3, values.dtype)
+    for i, plane in enumerate(values):
+        left = np.copysign(np.abs(plane) - 1.5 * most, plane)
+        fine[max(0, 2 * i - 1) : 2 * i + 1] = left.take(source, 0).take(source, 1)
+        fine[2 * i, ::2, ::2] = plane
+    return fine
 
 
 def _halve(
@@ -101,19 +113,21 @@ def _halve(
     along = near // stride % side
     above, below = near[along < side - 1] + stride, near[along > 0] - stride
     below = below[seen.take(below - stride) == DISTANT]  # the others are above a near node already
-    middle = np.concatenate([above, below])
-    lower, upper = values.take(middle - stride), values.take(middle + stride)
-    together = np.abs(lower) + np.abs(upper)
-    opened = ((lower > 0) != (upper > 0)) | (together <= most)
-    if thin:
-        along = middle // stride % side
-        before = values.take(np.where(along > 1, middle - 3 * stride, middle - stride))
-        after = values.take(np.where(along < side - 2, middle + 3 * stride, middle + stride))
-        opened |= _falls(before, lower, upper, after)
-    found = (together - most) * np.where(lower > 0, np.float32(0.5), np.float32(-0.5))
-    found[opened] = _ask(field, middle[opened], side)
-    np.put(values, middle, found)
-    np.put(seen, middle, np.where(opened, ASKED, BOUNDED))
+    middle, asked = np.concatenate([above, below]), []
+    for part in np.array_split(middle, 1 + len(middle) // AT_ONCE):
+        lower, upper = values.take(part - stride), values.take(part + stride)
+        together = np.abs(lower) + np.abs(upper)
+        opened = ((lower > 0) != (upper > 0)) | (together <= most)
+        if thin:
+            along = part // stride % side
+            before = values.take(np.where(along > 1, part - 3 * stride, part - stride))
+            after = values.take(np.where(along < side - 2, part + 3 * stride, part + stride))
+            opened |= _falls(before, lower, upper, after)
+        np.put(values, part, (together - most) * np.where(lower > 0, np.float32(0.5), np.float32(-0.5)))
+        np.put(seen, part, np.where(opened, ASKED, BOUNDED))
+        asked.append(part[opened])
+    asked = np.concatenate(asked)
+    np.put(values, asked, _ask(field, asked, side))
     return np.concatenate([near, middle])
 
 
@@ -138,13 +152,17 @@ def _ask(field: Field, places: np.ndarray, side: int) -> np.ndarray:
 
 def ends(values: np.ndarray) -> np.ndarray:
     """Which nodes are ends of edges that the surface crosses, (n, n, n) bool."""
-    inside, found = values > 0, np.zeros(values.shape, bool)
-    for axis in range(3):
-        lower, upper = [slice(None)] * 3, [slice(None)] * 3
-        lower[axis], upper[axis] = slice(None, -1), slice(1, None)
-        crossed = inside[*lower] != inside[*upper]
-        found[*lower] |= crossed
-        found[*upper] |= crossed
+    found = np.zeros(values.shape, bool)
+    planes = 1 + AT_ONCE // values[0].size
+    for first in range(0, len(values), planes):
+        part = slice(first, first + planes + 1)  # with the first plane of the next
+        inside, here = values[part] > 0, found[part]
+        for axis in range(3):
+            lower, upper = [slice(None)] * 3, [slice(None)] * 3
+            lower[axis], upper[axis] = slice(None, -1), slice(1, None)
+            crossed = inside[*lower] != inside[*upper]
+            here[*lower] |= crossed
+            here[*upper] |= crossed
     return found
 
 

@@ -44,6 +44,17 @@ def test_a_field_no_steeper_than_said_has_all_its_signs_and_no_value_too_large(s
     np.testing.assert_array_equal(found[ends(every)], every[ends(every)])
 
 
+def test_nodes_that_are_looked_at_a_few_at_a_time_give_the_same_and_are_asked_in_the_same_order(monkeypatch):
+    found = []
+    for at_once in (coarse_to_fine.AT_ONCE, 100):
+        monkeypatch.setattr(coarse_to_fine, "AT_ONCE", at_once)
+        field, asked = balls(np.random.default_rng(0), 40), []
+        values = evaluate(lambda points, of=asked, field=field: of.append(points) or field(points), 64, coarsest=16)
+        found.append((values, np.concatenate(asked), ends(values)))
+    for large, small in zip(*found, strict=True):
+        np.testing.assert_array_equal(large, small)
+
+
 def test_what_is_steeper_than_said_can_be_lost():
     lost = 0
     for seed in range(6):
