@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def busy(load: float) -> bool:
     return (load - 1) / cores() > BUSY
 
 
+def pace(clock: Callable[[], float] = time.perf_counter) -> float:
+    """Milliseconds of a million additions in a Python loop, the least of five: how fast a core is today.
+
+    A virtual machine's core may have half of its speed another day; seconds of two runs compare only beside this.
+    """
+    taken = []
+    for _ in range(5):
+        start, total = clock(), 0
+        for i in range(1_000_000):
+            total += i
+        taken.append(clock() - start)
+    return 1e3 * min(taken)
+
+
 def gpu() -> str:
     """The first GPU, as CUDA names it. Raises UserError where there is none."""
     import torch
@@ -70,6 +85,7 @@ def describe(threads: int, gpu: str = "") -> dict[str, Any]:
         "threads": threads,
         "load": [round(x, 2) for x in os.getloadavg()],
         "busy": loaded(),
+        "pace_ms": round(pace(), 1),
         "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "python": platform.python_version(),
         "system": platform.system(),

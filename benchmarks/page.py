@@ -27,6 +27,8 @@ READING = """\
   there is one, what was tried; its numbers are in docs/log.md.
 - A run on a busy machine says so and is not to be quoted; at its start it waits up to two minutes for the load of what
   ran before to fall. `--quick` sizes go elsewhere and are not for quoting either.
+- **Pace** is what a million additions in a Python loop took just before: a virtual machine may have half of its speed
+  another day. Ratios hold whatever it is; seconds of two runs compare only beside it.
 
 `python -m benchmarks run --help` has the options: a device, a scale, real meshes, a fitted decoder, clones of peers;
 `make bench BENCH_FLAGS="--meshes DIR"` hands them on, where DIR is any folder of meshes (docs/datasets.md fetches

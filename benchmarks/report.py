@@ -98,8 +98,8 @@ def _section(machine: str, name: str, entry: dict[str, Any]) -> str:
     lines = [
         f"**{about.get('gpu') or about['cpu']}**, {about['cores']} cores, {about['memory_gib']} GiB, "
         f"{about['threads']} thread, device {entry['device']}, scale {entry['scale']}, torch {torch}, Python "
-        f"{about['python']}; {about['time']} UTC, load {about['load'][0]} before it; {entry['seconds']:.0f} s in all"
-        f"{_code(about)}{_given(entry)}.",
+        f"{about['python']}; {about['time']} UTC, load {about['load'][0]} before it{_pace(about)};"
+        f" {entry['seconds']:.0f} s in all{_code(about)}{_given(entry)}.",
     ]
     if entry["quick"]:
         lines.append("**Tiny sizes (`--quick`): this shows that it runs, and nothing else.**")
@@ -111,6 +111,11 @@ def _section(machine: str, name: str, entry: dict[str, Any]) -> str:
     if outcome.curves:
         lines.append(f"![Cost of {name} against size](results/{machine}-{name}.png)")
     return "\n\n".join(lines) + "\n"
+
+
+def _pace(about: dict[str, Any]) -> str:
+    """How fast a core was, where the results say so."""
+    return f", pace {about['pace_ms']:.0f} ms" if "pace_ms" in about else ""
 
 
 def _code(about: dict[str, Any]) -> str:

@@ -170,4 +170,10 @@ def test_a_machine_is_described_and_a_busy_one_is_told(monkeypatch, load, busy):
     monkeypatch.setattr(machine.os, "getloadavg", lambda: (load, 0.0, 0.0))
     about = machine.describe(threads=1)
     assert about["busy"] is busy
+    assert about["pace_ms"] > 1
     assert "torch" in about["packages"]
+
+
+def test_the_pace_is_that_of_the_quickest_of_five_loops():
+    ticks = iter([0.0, 0.3, 1.0, 1.1, 2.0, 2.2, 3.0, 3.5, 4.0, 4.4])
+    assert machine.pace(clock=lambda: next(ticks)) == pytest.approx(100.0)

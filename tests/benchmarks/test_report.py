@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 
@@ -128,6 +129,7 @@ def test_the_page_has_what_was_measured_and_names_what_was_not(tmp_path):
     assert "Nothing has been measured" not in text
     assert "a \\| b" in text  # a cell stays one cell
     assert "The machine was busy" in text
+    assert re.search(r"load [\d.]+ before it, pace \d+ ms;", text)
     assert "Tiny sizes" in text
     assert text.count("Not measured yet.") == len(PATHS) - 2
     assert (tmp_path / "results" / "box-scoring.png").read_bytes().startswith(b"\x89PNG")
