@@ -21,7 +21,7 @@ SOURCES = (
     "methods/rules.smk", "pipeline", "reports", "reports/rules.smk",
 )  # fmt: skip
 """All that some path runs: `dag` plans with every room's rules."""
-PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "trimesh", "embreex", "open3d", "snakemake")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "trimesh", "embreex", "open3d", "pykdtree", "snakemake")
 WRITTEN = ("benchmarks/README.md", "benchmarks/results")
 """What the benchmarks write themselves, below the root of the repository."""
 BUSY = 0.3

@@ -18,6 +18,7 @@ from benchmarks.options import Options
 from benchmarks.result import Equality, Outcome, Row, Target
 from benchmarks.scoring_same import (
     FAMILIES,
+    SCIPY,
     SCIPYS,
     TOLERANCE,
     alike,
@@ -27,16 +28,16 @@ from benchmarks.scoring_same import (
     pair,
     surface_alike,
 )
-from evaluation import backends, metrics, occupancy, open3d_bridge, protocol, surface
+from evaluation import backends, metrics, occupancy, protocol, surface
 from evaluation import score as scoring
 from evaluation.backends import index
 
 SUMMARY = "scoring a pair: 100,000 points, 24 starts, ICP, volume IoU twice"
 TRIED = (
-    "Pairs of different objects make all iterations of ICP. Searching only where a match may have changed, and SciPy's"
-    " trees for ICP, bounded by each correspondence distance, with leaves of 8 to 128: docs/log.md, `where scoring"
-    " spends its time, and what did not make it faster`, `ICP by SciPy's trees`. Fewer starts or iterations would be"
-    " another protocol."
+    "Pairs of different objects make all iterations of ICP, whose searches are most of a pair. Searching only where a"
+    " match may have changed, other trees and leaves, points in the order of space: docs/log.md, `where scoring spends"
+    " its time, and what did not make it faster`, `ICP by SciPy's trees`, `trees of pykdtree`. Fewer starts or"
+    " iterations would be another protocol."
 )
 A_PAIR = "time of a pair and core"
 PARTS = {"sample": "samples", "align": "alignment", "nearest": "neighbours", "occupancy": "occupied cells"}
@@ -117,7 +118,7 @@ def _neighbours(points: int, options: Options) -> list[Row]:
     def both(make_index: Any) -> Any:
         return lambda: (make_index(b).query(a), make_index(a).query(b))
 
-    candidates: dict[str, Callable[[], Any]] = {"scipy": both(partial(cKDTree, **open3d_bridge.SCIPY))}
+    candidates: dict[str, Callable[[], Any]] = {"scipy": both(partial(cKDTree, **SCIPY))}
     why_not: dict[str, str] = {}
     for name in ("pytorch3d", "kaolin"):
         found = backends.look(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -13,11 +14,11 @@ from scipy.spatial import cKDTree
 
 from benchmarks.measure import interleaved, ratios, spread
 from benchmarks.options import Options
-from benchmarks.plain import alignment, brute_force
+from benchmarks.plain import alignment, brute_force, open3d_icp
 from benchmarks.result import Equality, Row
 from core.randomness import numpy_rng
 from data.sources.procedural import make
-from evaluation import align, metrics, open3d_bridge, protocol, surface
+from evaluation import align, metrics, neighbours, protocol, surface
 from evaluation import score as scoring
 from evaluation.backends import index
 from evaluation.load import Triangles, clean
@@ -25,7 +26,10 @@ from evaluation.metrics import Transform
 
 TOLERANCE = 1e-6
 FAMILIES = ("chair", "mug", "table", "truck")
-SCIPYS = "plain: SciPy's trees at their best, leaves of 128, not balanced, not compact; ICP stays Open3D's"
+SCIPYS = "SciPy's trees at their best, leaves of 128, not balanced, not compact; Open3D's ICP"
+SCIPY = {"balanced_tree": False, "compact_nodes": False, "leafsize": 128}
+"""Of SciPy's tree. Many samples of flat faces share a coordinate: its own settings, which split at the median down to
+leaves of 16, take up to three times as long over them (docs/log.md, `SciPy's tree at its best, and manifolds`)."""
 
 
 def pair(family: str) -> tuple[Triangles, Triangles]:
@@ -55,7 +59,7 @@ def by_brute_force() -> Iterator[None]:
     """Within the block all neighbours are found by all distances in float64, those of ICP too."""
     with ExitStack() as stack:
         for owner, name, plain in (
-            (open3d_bridge, "Tree", brute_force.Index),
+            (neighbours, "Tree", brute_force.Index),
             (align, "Tree", brute_force.Index),
             (align, "_icp", alignment.refined),
         ):
@@ -65,12 +69,15 @@ def by_brute_force() -> Iterator[None]:
 
 @contextmanager
 def by_scipy() -> Iterator[None]:
-    """Within the block trees are those of an installation without Open3D; ICP has Open3D's own all the same."""
-
-    def build(self: open3d_bridge.Tree, points: np.ndarray) -> None:
-        self._index, self._scipy = None, cKDTree(points, **open3d_bridge.SCIPY)
-
-    with patch.object(open3d_bridge.Tree, "__init__", build):
+    """Within the block trees are SciPy's and ICP is Open3D's, each at its best."""
+    tree = partial(cKDTree, **SCIPY)
+    with ExitStack() as stack:
+        for owner, name, other in (
+            (neighbours, "Tree", tree),
+            (align, "Tree", tree),
+            (align, "_icp", open3d_icp.refined),
+        ):
+            stack.enter_context(patch.object(owner, name, other))
         yield
 
 

@@ -1,7 +1,7 @@
 """Turn a prediction onto the ground truth: compare many starts, refine the best with ICP (step 4 of the protocol).
 
 Only proper rotations are ever tried, so a mirrored shape stays wrong. Scale is fixed unless the protocol says
-`icp: similarity`. Open3D is imported when the first ICP runs: everything else works without it.
+`icp: similarity`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation import open3d_bridge
+from evaluation.icp import icp
 from evaluation.metrics import Transform, cd_avg
-from evaluation.open3d_bridge import Tree
+from evaluation.neighbours import Tree
 from evaluation.protocol import Align
 from evaluation.surface import Cloud
 
@@ -104,23 +104,18 @@ def octahedral_group() -> list[np.ndarray]:
 
 
 def _icp(pair: _Pair, name: str, start: Transform, settings: Align) -> Alignment:
-    """Point-to-point ICP from a start, one run for each correspondence distance."""
-    open3d = open3d_bridge.load()
-    registration = open3d.pipelines.registration
-    source, target = (
-        open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points)) for points in (pair.source, pair.target)
-    )
-    estimation = registration.TransformationEstimationPointToPoint(settings.icp == "similarity")
-    criteria = registration.ICPConvergenceCriteria(settings.tolerance, settings.tolerance, settings.iterations)
-    matrix, residual = np.eye(4), float("nan")
+    """ICP from a start, one run for each correspondence distance."""
+    scaling, matrix, residual = settings.icp == "similarity", np.eye(4), float("nan")
     matrix[:3, :3] = start.rotation
-    with open3d_bridge.one_thread():
-        for distance in settings.correspondence:
-            result = registration.registration_icp(source, target, distance, matrix, estimation, criteria)
-            if not len(result.correspondence_set):
-                break
-            matrix, residual = np.array(result.transformation), float(result.inlier_rmse)
-    transform = _decompose(matrix, scaling=settings.icp == "similarity")
+    for distance in settings.correspondence:
+        found = icp(
+            pair.source, pair.target, pair.target_tree, matrix, distance,
+            iterations=settings.iterations, tolerance=settings.tolerance, scaling=scaling,
+        )  # fmt: skip
+        if found is None:
+            break
+        matrix, residual = found
+    transform = _decompose(matrix, scaling=scaling)
     return Alignment(start, name, float("nan")) if transform is None else Alignment(transform, name, residual)
 
 

@@ -30,16 +30,16 @@ from core.errors import UserError
 from evaluation.backends_command import BACKENDS, SAMPLERS
 
 INSTALLATION = {
-    "cpu": "https://www.open3d.org/docs/release/getting_started.html",
+    "cpu": "https://github.com/storpipfugl/pykdtree",
     "pytorch3d": "https://github.com/facebookresearch/pytorch3d/blob/main/INSTALL.md",
     "kaolin": "https://kaolin.readthedocs.io/en/latest/notes/installation.html",
 }
-"""Each project's own installation page; the CPU path uses Open3D where it is installed, and else SciPy."""
+"""Each project's own installation page; the CPU path has pykdtree's."""
 
 NEIGHBOURS, SAMPLES, INSIDE, RASTERISER = "neighbours", "samples", "inside tests", "rasteriser"
 USES = {
     NEIGHBOURS: {
-        "cpu": "a tree of Open3D, or else of SciPy",
+        "cpu": "a tree of pykdtree",
         "pytorch3d": "ops.knn_points",
         "kaolin": "metrics.pointcloud.sided_distance",
     },
@@ -123,8 +123,7 @@ def installed_version(name: str) -> str | None:
 def look(name: str) -> Found:
     """What this machine has of a backend. torch is imported only if the backend is installed."""
     if name == "cpu":
-        version = installed_version("open3d")
-        return Found("cpu", f"open3d {version}" if version else "scipy (open3d is not installed)", True, "")
+        return Found("cpu", f"pykdtree {installed_version('pykdtree')}", True, "")
     version = installed_version(name)
     if version is None:
         return Found(name, None, False, "not installed")
@@ -180,7 +179,7 @@ def using(choice: Choice) -> Iterator[None]:
 def index(points: np.ndarray) -> Index:
     """An index over points (n, 3) float64, of the backend in use."""
     if _used.of(NEIGHBOURS) == "cpu":
-        from evaluation.open3d_bridge import Tree
+        from evaluation.neighbours import Tree
 
         return Tree(points)
     from evaluation import accelerated

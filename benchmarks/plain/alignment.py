@@ -1,4 +1,4 @@
-"""Point-to-point ICP by all distances in float64, as `evaluation.align` asks Open3D for it."""
+"""Point-to-point ICP by all distances in float64: the reference of `evaluation.icp`."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Index:
-    """Stands for `evaluation.open3d_bridge.Tree`: nearest neighbours among points (n, 3), by all distances."""
+    """Stands for `evaluation.neighbours.Tree`: nearest neighbours among points (n, 3), by all distances."""
 
     def __init__(self, points: np.ndarray) -> None:
         self.points = points

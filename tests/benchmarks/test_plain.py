@@ -1,21 +1,25 @@
 """The plain code is the same algorithm, and a difference is seen where there is one."""
 
+import builtins
 import itertools
+import sys
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from benchmarks import decoder_queries, mar_sampling, networks, scoring_same, training_step
 from benchmarks.mar_sampling import build, inputs_of, settings_of
 from benchmarks.measure import Spread
 from benchmarks.options import Options
-from benchmarks.plain import alignment, brute_force, sampling
+from benchmarks.plain import alignment, brute_force, open3d_icp, sampling
 from benchmarks.plain.sampling import Plain
 from benchmarks.result import Row
+from core.errors import UserError
 from core.randomness import numpy_rng
-from evaluation import open3d_bridge, protocol
+from evaluation import backends, protocol
 from evaluation import score as scoring
 from methods.mar3d.sampling import sample
 
@@ -205,10 +209,11 @@ def test_a_whole_score_is_that_of_brute_force_and_another_icp_is_seen(monkeypatc
 
 
 def test_a_score_by_scipys_trees_is_the_same_and_another_start_is_none():
+    pytest.importorskip("open3d")
     recipe, meshes = scoring_same.small(protocol.load("v1")), scoring_same.pair("chair")
     ours = scoring.score(*meshes, recipe, name="chair")
     with scoring_same.by_scipy():
-        assert open3d_bridge.Tree(np.zeros((3, 3)))._index is None
+        assert isinstance(backends.index(np.zeros((3, 3))), cKDTree)
         theirs = scoring.score(*meshes, recipe, name="chair")
     assert scoring_same.columns_error(ours, theirs) <= scoring_same.TOLERANCE
     assert scoring_same.columns_error(ours, {**theirs, "nc": theirs["nc"] + 0.1}) == pytest.approx(0.1)
@@ -223,3 +228,20 @@ def test_a_similarity_is_found_from_its_pairs(scale):
     matrix = alignment.fitted(points, scale * points @ rotation.T + [1.0, 2.0, 3.0], scaling=scale != 1.0)
     np.testing.assert_allclose(matrix[:3, :3], scale * rotation, atol=1e-12)
     np.testing.assert_allclose(matrix[:3, 3], [1.0, 2.0, 3.0], atol=1e-12)
+
+
+def test_without_open3d_or_its_system_library_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "open3d", None)
+    with pytest.raises(UserError, match="pip install open3d"):
+        open3d_icp.load()
+    monkeypatch.delitem(sys.modules, "open3d")
+    original = builtins.__import__
+
+    def broken(name, *args, **kwargs):
+        if name == "open3d":
+            raise ImportError("libusb-1.0.so.0: cannot open shared object file: No such file or directory")
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    with pytest.raises(UserError, match=r"apt-get install libusb-1\.0-0"):
+        open3d_icp.load()

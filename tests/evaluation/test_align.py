@@ -1,9 +1,7 @@
-"""Alignment: proper rotations only, never worse than before, and without Open3D one clear sentence."""
+"""Alignment: proper rotations only, and never worse than before."""
 
 from __future__ import annotations
 
-import builtins
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +11,11 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from core.errors import UserError
 from core.randomness import numpy_rng
-from evaluation import load, open3d_bridge, protocol, surface
+from evaluation import load, protocol, surface
 from evaluation.align import align, octahedral_group, starts
 from evaluation.metrics import Transform
-from evaluation.open3d_bridge import Tree
+from evaluation.neighbours import Tree
 from evaluation.score import score
 
 quick = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -106,60 +103,3 @@ def test_icp_that_matches_nothing_leaves_the_start(tiny):
     found = align(far, shifted, tiny.align)
     assert np.isnan(found.residual)
     assert is_proper_rotation(found.transform.rotation)
-
-
-def test_nearest_neighbours_are_those_of_scipy():
-    rng = numpy_rng("neighbours")
-    points, queries = rng.normal(size=(3000, 3)), rng.normal(size=(2000, 3))
-    distance, index = Tree(points).query(queries)
-    expected, expected_index = cKDTree(points).query(queries)
-    assert np.array_equal(distance, expected)
-    assert np.array_equal(index, expected_index)
-
-
-@pytest.fixture
-def fresh():
-    """Let Open3D be looked for again, before and after."""
-    open3d_bridge.load.cache_clear()
-    yield
-    open3d_bridge.load.cache_clear()
-
-
-def test_without_open3d_one_line_says_what_to_install(monkeypatch, fresh, chiral, still):
-    monkeypatch.setitem(sys.modules, "open3d", None)
-    with pytest.raises(UserError, match="pip install open3d, or choose"):
-        score(chiral, chiral, still)
-
-
-def test_without_open3d_protocols_without_alignment_give_the_same_numbers(monkeypatch, fresh, chiral):
-    recipe = replace(protocol.load("vecset"), points=2000, viou=())
-    expected = score(chiral, chiral, recipe)
-    open3d_bridge.load.cache_clear()
-    monkeypatch.setitem(sys.modules, "open3d", None)
-    # Ties between equally near samples may fall differently: they touch no distance, only a normal here or there.
-    found = score(chiral, chiral, recipe)
-    assert found.pop("start") == expected.pop("start") == "none"
-    assert found == pytest.approx(expected, rel=1e-3, nan_ok=True)
-
-
-def test_without_open3d_the_tree_is_scipys_with_settings_for_flat_faces(monkeypatch, fresh):
-    monkeypatch.setitem(sys.modules, "open3d", None)
-    points, queries = (numpy_rng("flat", name).normal(size=(3000, 3)) for name in ("points", "queries"))
-    points[:, 1] = 0.5  # a face along two axes
-    tree = Tree(points)
-    assert tree._scipy.leafsize == open3d_bridge.SCIPY["leafsize"]
-    for found, expected in zip(tree.query(queries), cKDTree(points).query(queries), strict=True):
-        assert np.array_equal(found, expected)
-
-
-def test_without_libusb_one_line_says_what_to_install(monkeypatch, fresh):
-    original = builtins.__import__
-
-    def broken(name, *args, **kwargs):
-        if name == "open3d":
-            raise ImportError("libusb-1.0.so.0: cannot open shared object file: No such file or directory")
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", broken)
-    with pytest.raises(UserError, match=r"apt-get install libusb-1\.0-0"):
-        open3d_bridge.load()

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from core.randomness import numpy_rng
 from evaluation import metrics, surface
 from evaluation.metrics import Transform
-from evaluation.open3d_bridge import Tree
+from evaluation.neighbours import Tree
 
 distances = arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 4))
 
