@@ -33,7 +33,7 @@ from methods.registry import resolve
 from methods.training.flops import counted
 
 GENERATED = "plain: sampling plainly, dense grids"
-OBJECTS, COMPARED, PAIRS = 16, 8, 4
+OBJECTS, COMPARED, PAIRS = 8, 8, 4
 """Test objects that are generated; generated in float32 as well and scored; timed when scored."""
 TOLERANCE, SCORES = 1e-3, 1e-6
 GROUP = "the run as a whole"
