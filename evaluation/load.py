@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import trimesh
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -42,6 +41,8 @@ def read(path: str | Path) -> Triangles:
     path = Path(path)
     if not path.is_file():
         raise MeshError("the mesh file is missing" if not path.exists() else "the path is not a file")
+    import trimesh  # as slow to import as pandas: tables need rows, and no meshes
+
     level = logging.getLogger("trimesh").level
     logging.getLogger("trimesh").setLevel(logging.CRITICAL)
     try:
