@@ -16,6 +16,8 @@ from benchmarks.result import Row, Target, from_json, read_results
 from core.files import write_text
 
 UNTRIED = "**nothing yet**"
+LONG = ("extraction_real",)
+"""Paths that are measured only where a finished run is named, and take an hour."""
 HEADER = ("what", "ours", "beside", "its cost", "ratio", "same?", "limit", "target", "reached", "missed by", "tried")
 
 
@@ -49,17 +51,18 @@ def page(found: dict[str, dict[str, Any]], paths: Sequence[str]) -> str:
 
 
 def _total(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """How long the last run of one machine took. What earlier runs left is told and not added."""
-    last = max(entry.get("run", "") for entry in entries.values())
-    counted = [entry for entry in entries.values() if entry.get("run", "") == last]
+    """How long the paths took that every run measures; what else there is is told and not added."""
+    counted = [entry for name, entry in entries.items() if name not in LONG]
     minutes = sum(entry["seconds"] for entry in counted) / 60
-    left = [_count(len(entries) - len(counted), "path")] if len(counted) < len(entries) else []
+    runs = len({entry.get("run", "") for entry in counted})
+    over = f", added up over {runs} runs" if runs > 1 else ""
+    left = [f"`{name}` took {entries[name]['seconds'] / 60:.0f} minutes more" for name in LONG if name in entries]
     rows = sum(bool(row.get("older")) for entry in counted for row in entry["outcome"]["rows"])
-    left += [_count(rows, "row")] if rows else []
-    rest = f"; {' and '.join(left)} of earlier runs not counted" if left else ""
-    about = counted[0]["machine"]
-    who = f"**{about.get('gpu') or about['cpu']}**"
-    return f"{who}: {_count(len(counted), 'path')} in {minutes:.1f} minutes{'' if last else ', added up'}{rest}.\n"
+    left += [f"{_count(rows, 'row')} of earlier runs not counted"] if rows else []
+    about = next(iter(entries.values()))["machine"]
+    who, what = f"**{about.get('gpu') or about['cpu']}**", _count(len(counted), "path")
+    given = _given(counted[0]).replace(";", ",") if counted else ""
+    return "; ".join([f"{who}: {what} in {minutes:.1f} minutes{over}{given}", *left]) + ".\n"
 
 
 def _count(n: int, what: str) -> str:
