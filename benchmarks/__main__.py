@@ -20,7 +20,6 @@ from core.threads import thread_variables
 
 PATHS = {
     "extraction": "mesh extraction: coarse to fine against the dense grid",
-    "extraction_real": "the same by a fitted decoder, of real objects (--finished runs/meshes/cpu)",
     "decoder_queries": "occupancy queries: share of the machine's matrix rate",
     "mar_sampling": "MAR sampling against the plain loop",
     "training_step": "a training step of VAE, MAR-LR, MAR-HR, DiT",
@@ -28,7 +27,9 @@ PATHS = {
     "scoring": "scoring a pair under protocol v1",
     "dag": "planning the workflow, starting Python",
     "table2": "the default run as a whole",
+    "extraction_real": "extraction by a fitted decoder, of real objects (--finished runs/meshes/cpu)",
 }
+"""In the order in which they run: the last one loads all cores, which the next would take for other work."""
 DESCRIPTION = """Measure the hot paths beside a peer, a limit and a theory of growth.
 
   python -m benchmarks list                   the paths

@@ -25,7 +25,7 @@ GROUP = "a fitted decoder"
 OBJECTS = {128: 100, 256: 100, 512: 4}
 """How many objects are compared at so many cells, those with the thinnest walls."""
 COUNTED, EVERY = 512, 10
-"""Cells at which the queries of one object in ten of the hundred are counted: a dense grid takes minutes an object."""
+"""Cells at which the queries of one object in ten of the hundred are counted; a dense grid takes minutes an object."""
 TRIED = (
     "Of what is asked beyond the ends of crossed edges most is where a soft decoder stays near 0 without crossing it."
     " A smaller `change`, or no search for thin parts, asks for less, and loses one to three specks of a node that the"
@@ -93,7 +93,7 @@ def _counted(objects: Sequence[Extracted], cells: int, what: str) -> Row:
         found.count(each.queries, (cells + 1) ** 3)
     return _row(
         objects, cells, what, found, targets=found.fewest(cells), limit="",
-        not_compared=f"of these, one in {EVERY}, a dense grid would take minutes each",
+        not_compared=f"one in {EVERY} of the hundred; a dense grid takes minutes an object",
     )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def wall(sample: Any) -> float:
 def shared(work: Callable[[Sample], Extracted], samples: Sequence[Sample], options: Options) -> list[Extracted]:
     """Each object's work, in their order; on a CPU by a process for each core, unless sizes are tiny."""
     processes = 1 if options.quick or options.device != "cpu" else min(machine.cores(), len(samples))
-    if processes == 1:
+    if processes <= 1:
         return [work(sample) for sample in samples]
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         return list(pool.map(work, samples))

@@ -17,7 +17,7 @@ from core.files import write_text
 
 UNTRIED = "**nothing yet**"
 LONG = ("extraction_real",)
-"""Paths that are measured only where a finished run is named, and take an hour."""
+"""Paths that are measured only where a finished run is named, and then take an hour or two."""
 HEADER = ("what", "ours", "beside", "its cost", "ratio", "same?", "limit", "target", "reached", "missed by", "tried")
 
 
@@ -56,12 +56,14 @@ def _total(entries: Mapping[str, Mapping[str, Any]]) -> str:
     minutes = sum(entry["seconds"] for entry in counted) / 60
     runs = len({entry.get("run", "") for entry in counted})
     over = f", added up over {runs} runs" if runs > 1 else ""
-    left = [f"`{name}` took {entries[name]['seconds'] / 60:.0f} minutes more" for name in LONG if name in entries]
-    rows = sum(bool(row.get("older")) for entry in counted for row in entry["outcome"]["rows"])
+    inputs = {_given(entry) for entry in counted}
+    given = inputs.pop().replace(";", ",") if len(inputs) == 1 else ""
+    long = [name for name in LONG if "finished" in (entries.get(name, {}).get("given") or {})]
+    left = [f"`{name}` took {entries[name]['seconds'] / 60:.0f} minutes more" for name in long]
+    rows = sum(bool(row.get("older")) for entry in entries.values() for row in entry["outcome"]["rows"])
     left += [f"{_count(rows, 'row')} of earlier runs not counted"] if rows else []
     about = next(iter(entries.values()))["machine"]
     who, what = f"**{about.get('gpu') or about['cpu']}**", _count(len(counted), "path")
-    given = _given(counted[0]).replace(";", ",") if counted else ""
     return "; ".join([f"{who}: {what} in {minutes:.1f} minutes{over}{given}", *left]) + ".\n"
 
 

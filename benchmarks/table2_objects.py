@@ -16,6 +16,7 @@ from benchmarks.finished import Finished
 from benchmarks.measure import interleaved, ratios, spread
 from benchmarks.networks import square_product, wait_of
 from benchmarks.options import Options
+from benchmarks.plain import open3d_icp
 from benchmarks.plain import sampling as plain_sampling
 from benchmarks.result import Equality, Row, Target
 from benchmarks.scoring import A_PAIR, TRIED, search_alone
@@ -145,6 +146,7 @@ def scored(made: Finished, options: Options) -> Row:
             score("plain")
 
     _score(*found[0])  # warms up; the pairs take seconds each
+    open3d_icp.load()
     calls = {"ours": partial(score, "ours"), "plain": with_scipy}  # on the processor, wherever the networks are
     taken = interleaved(calls, rounds=3, seconds=40, warm_up=0)
     error = max(columns_error(a, b) for a, b in zip(rows["ours"], rows["plain"], strict=True))

@@ -64,7 +64,8 @@ def fitted(source: np.ndarray, target: np.ndarray, *, scaling: bool) -> np.ndarr
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
     linear = (u * signs) @ vt
     if scaling:
-        linear = linear * (singular @ signs / np.square(a).sum())
+        with np.errstate(invalid="ignore"):  # of points in one place: no number, and the result matches nothing
+            linear = linear * (singular @ signs / np.square(a).sum())
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = linear, other - linear @ middle
     return matrix

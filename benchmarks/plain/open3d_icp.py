@@ -28,6 +28,15 @@ def load() -> ModuleType:
     return open3d
 
 
+def why_not() -> str:
+    """Why it cannot be compared with here, for a row; nothing where it can."""
+    try:
+        load()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def refined(pair: _Pair, name: str, start: Transform, settings: Align) -> Alignment:
     """Stands for `evaluation.align._icp`."""
     open3d = load()

@@ -209,7 +209,7 @@ def test_a_whole_score_is_that_of_brute_force_and_another_icp_is_seen(monkeypatc
 
 
 def test_a_score_by_scipys_trees_is_the_same_and_another_start_is_none():
-    pytest.importorskip("open3d")
+    pytest.importorskip("open3d", exc_type=ImportError)
     recipe, meshes = scoring_same.small(protocol.load("v1")), scoring_same.pair("chair")
     ours = scoring.score(*meshes, recipe, name="chair")
     with scoring_same.by_scipy():

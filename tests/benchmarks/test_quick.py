@@ -15,8 +15,6 @@ MEASURED = ("decoder_queries", "mar_sampling", "preparation", "scoring", "table2
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_a_path_runs_at_tiny_sizes(name, tmp_path):
-    if name == "scoring":
-        pytest.importorskip("open3d")
     outcome = importlib.import_module(f"benchmarks.{name}").run(Options(quick=True))
     assert outcome.path == name
     assert all(row.cost is not None or row.peer_status for row in outcome.rows)

@@ -1,6 +1,8 @@
 """Real objects on tiny sizes: a decoder of one's own, and who shares the work."""
 
 import os
+import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -43,6 +45,14 @@ def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(options):
         assert row.ratio.median == 1.0
         assert "a decoder fitted to shapes at smoke, 2 objects" in row.what
         assert "test-" in row.limit or "val-" in row.limit
+
+
+def test_the_work_can_be_sent_to_another_process(options):
+    work = partial(real_objects.Decoder.of(options).extract, cells=32, settings=SETTINGS, compare=True)
+    samples = real_objects.unseen(options)[:1]
+    sent, there = pickle.loads(pickle.dumps((work, samples)))
+    assert [sent(sample) for sample in there] == real_objects.shared(work, samples, options)
+    assert real_objects.shared(work, [], Options()) == []
 
 
 def test_an_object_that_loses_its_surface_is_told(options, monkeypatch):

@@ -193,11 +193,15 @@ def test_minutes_are_those_of_all_paths_but_the_long_one():
         "extraction_real": ("2026-01-03 10:00", OUTCOME),
     }
     entries = {name: {**entry(outcome), "run": run, "seconds": 60.0} for name, (run, outcome) in runs.items()}
-    entries["extraction_real"]["seconds"] = 3600.0
-    told = report.page({"box": entries}, PATHS)
+    without = "3 paths in 3.0 minutes, added up over 2 runs; 1 row of earlier runs not counted.\n"
+    assert without in report.page({"box": entries}, PATHS)
+    entries["extraction_real"] |= {"seconds": 3600.0, "given": {"finished": "meshes/cpu"}}
     left = "`extraction_real` took 60 minutes more; 1 row of earlier runs not counted.\n"
-    assert f"3 paths in 3.0 minutes, added up over 2 runs; {left}" in told
-    assert "1 path in 1.0 minutes.\n" in report.page({"box": {"dag": entries["dag"]}}, PATHS)
+    assert f"3 paths in 3.0 minutes, added up over 2 runs; {left}" in report.page({"box": entries}, PATHS)
+    for name in ("dag", "scoring", "table2"):
+        entries[name]["given"] = {"peers": "peers"}
+    assert f"over 2 runs, given --peers peers; {left}" in report.page({"box": entries}, PATHS)
+    assert "1 path in 1.0 minutes, given --peers peers.\n" in report.page({"box": {"dag": entries["dag"]}}, PATHS)
 
 
 def test_a_row_that_stays_says_whether_its_machine_was_busy():

@@ -59,9 +59,16 @@ def test_protocols_are_listed(capsys):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][:2] == ["v1", "instantmesh"]
 
 
+def test_tables_and_rows_import_no_reader_of_meshes():
+    code = "import sys, reports.table2, evaluation.rows, evaluation.score\n"
+    code += "print([name for name in ('open3d', 'trimesh', 'torch') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_help_needs_no_heavy_library_and_errors_are_one_line():
     code = "import sys, evaluation.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\n"
-    code += "print([name for name in ('numpy', 'open3d', 'trimesh', 'torch') if name in sys.modules])"
+    code += "print([name for name in ('numpy', 'pykdtree', 'trimesh', 'torch') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "python -m evaluation score prediction.obj truth.glb" in done.stdout

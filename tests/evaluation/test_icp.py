@@ -93,6 +93,15 @@ def test_it_ends_sooner_where_it_may_change_by_more():
     assert 2 <= searches[0] < searches[1] < searches[2] < 51
 
 
+def test_a_single_pair_gives_a_shift_and_no_scale():
+    source = np.array([[0.0, 0, 0], [5, 0, 0], [0, 5, 0]])
+    target = np.array([[0.1, 0, 0], [50, 0, 0], [0, 50, 0]])
+    found, residual = icp(source, target, Tree(target), np.eye(4), 0.5, **SETTINGS)
+    np.testing.assert_allclose(moved_by(found, source[:1]), target[:1], atol=1e-12)
+    assert residual < 1e-12
+    assert icp(source, target, Tree(target), np.eye(4), 0.5, **{**SETTINGS, "scaling": True}) is None
+
+
 def test_what_is_too_far_is_not_matched():
     source = points_of("far")
     assert icp(source, source + 5.0, Tree(source + 5.0), np.eye(4), 0.2, **SETTINGS) is None
@@ -102,7 +111,7 @@ def test_what_is_too_far_is_not_matched():
 @pytest.mark.parametrize("other", [alignment.refined, open3d_icp.refined], ids=["brute force", "Open3D"])
 def test_it_is_that_of_others(kind, other):
     if other is open3d_icp.refined:
-        pytest.importorskip("open3d")
+        pytest.importorskip("open3d", exc_type=ImportError)
     source, target = (points_of(name, 800) * [1.0, 0.3, 0.6] for name in ("one", "another"))
     pair = align._Pair.of(source, target)
     for angle, tolerance in itertools.product((0, 40), (1e-6, 1e-3)):
