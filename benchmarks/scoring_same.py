@@ -61,7 +61,7 @@ def by_brute_force() -> Iterator[None]:
         for owner, name, plain in (
             (neighbours, "Tree", brute_force.Index),
             (align, "Tree", brute_force.Index),
-            (align, "_icp", alignment.refined),
+            (align, "icp", alignment.icp),
         ):
             stack.enter_context(patch.object(owner, name, plain))
         yield
@@ -75,7 +75,7 @@ def by_scipy() -> Iterator[None]:
         for owner, name, other in (
             (neighbours, "Tree", tree),
             (align, "Tree", tree),
-            (align, "_icp", open3d_icp.refined),
+            (align, "icp", open3d_icp.icp),
         ):
             stack.enter_context(patch.object(owner, name, other))
         yield

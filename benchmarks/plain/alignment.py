@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from benchmarks.plain.brute_force import distances
-from evaluation.align import Alignment, _decompose, _Pair
-from evaluation.metrics import Transform
-from evaluation.protocol import Align
-
-
-def refined(pair: _Pair, name: str, start: Transform, settings: Align) -> Alignment:
-    """Stands for `evaluation.align._icp`: one run for each correspondence distance, from the last one's result."""
-    matrix, residual, scaling = np.eye(4), float("nan"), settings.icp == "similarity"
-    matrix[:3, :3] = start.rotation
-    for distance in settings.correspondence:
-        found = icp(pair.source, pair.target, matrix, distance, settings, scaling=scaling)
-        if found is None:
-            break
-        matrix, residual = found
-    transform = _decompose(matrix, scaling=scaling)
-    return Alignment(start, name, float("nan")) if transform is None else Alignment(transform, name, residual)
 
 
 def icp(
-    source: np.ndarray, target: np.ndarray, matrix: np.ndarray, distance: float, settings: Align, *, scaling: bool
-) -> tuple[np.ndarray, float] | None:
-    """A matrix (4, 4) that moves source (n, 3) onto target (m, 3), and the root mean square of matched pairs.
+    source: np.ndarray, target: np.ndarray, _: Any, matrix: np.ndarray, distance: float,
+    *, iterations: int, tolerance: float, scaling: bool,
+) -> tuple[np.ndarray, float] | None:  # fmt: skip
+    """Stands for `evaluation.icp.icp`, without its tree.
+
+    A matrix (4, 4) that moves source (n, 3) onto target (m, 3), and the root mean square of matched pairs.
 
     Pairs are nearest neighbours within the distance. Ends after so many iterations, or when neither the share of
     matched points nor the root mean square changes by more than the tolerance. None where nothing is matched.
     """
     moved = _apply(matrix, source)
     before = found = _matched(moved, target, distance)
-    for _ in range(settings.iterations):
+    for _ in range(iterations):
         if not found[0].any():
             break
         update = fitted(moved[found[0]], target[found[1][found[0]]], scaling=scaling)
         matrix, moved = update @ matrix, _apply(update, moved)
         before, found = found, _matched(moved, target, distance)
-        if all(abs(old - new) < settings.tolerance for old, new in zip(before[2:], found[2:], strict=True)):
+        if all(abs(old - new) < tolerance for old, new in zip(before[2:], found[2:], strict=True)):
             break
     return (matrix, found[3]) if found[0].any() else None
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from core.errors import UserError
-from evaluation.align import Alignment, _decompose, _Pair
-from evaluation.metrics import Transform
-from evaluation.protocol import Align
 
 
 def load() -> ModuleType:
@@ -37,21 +35,17 @@ def why_not() -> str:
     return ""
 
 
-def refined(pair: _Pair, name: str, start: Transform, settings: Align) -> Alignment:
-    """Stands for `evaluation.align._icp`."""
+def icp(
+    source: np.ndarray, target: np.ndarray, _: Any, start: np.ndarray, distance: float,
+    *, iterations: int, tolerance: float, scaling: bool,
+) -> tuple[np.ndarray, float] | None:  # fmt: skip
+    """Stands for `evaluation.icp.icp`; Open3D builds a tree of its own."""
     open3d = load()
     registration = open3d.pipelines.registration
-    source, target = (
-        open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points)) for points in (pair.source, pair.target)
-    )
-    scaling, matrix, residual = settings.icp == "similarity", np.eye(4), float("nan")
+    moving, fixed = (open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points)) for points in (source, target))
     estimation = registration.TransformationEstimationPointToPoint(scaling)
-    criteria = registration.ICPConvergenceCriteria(settings.tolerance, settings.tolerance, settings.iterations)
-    matrix[:3, :3] = start.rotation
-    for distance in settings.correspondence:
-        result = registration.registration_icp(source, target, distance, matrix, estimation, criteria)
-        if not len(result.correspondence_set):
-            break
-        matrix, residual = np.array(result.transformation), float(result.inlier_rmse)
-    transform = _decompose(matrix, scaling=scaling)
-    return Alignment(start, name, float("nan")) if transform is None else Alignment(transform, name, residual)
+    criteria = registration.ICPConvergenceCriteria(tolerance, tolerance, iterations)
+    result = registration.registration_icp(moving, fixed, distance, start, estimation, criteria)
+    if not len(result.correspondence_set):
+        return None
+    return np.array(result.transformation), float(result.inlier_rmse)

@@ -50,7 +50,7 @@ def test_a_decoder_of_ones_own_is_compared_on_prepared_objects(options):
 def test_the_work_can_be_sent_to_another_process(options):
     work = partial(real_objects.Decoder.of(options).extract, cells=32, settings=SETTINGS, compare=True)
     samples = real_objects.unseen(options)[:1]
-    sent, there = pickle.loads(pickle.dumps((work, samples)))
+    sent, there = pickle.loads(pickle.dumps((work, samples)))  # as a pool does; no file is read this way
     assert [sent(sample) for sample in there] == real_objects.shared(work, samples, options)
     assert real_objects.shared(work, [], Options()) == []
 
